@@ -1,0 +1,64 @@
+"""scratchlm: a language model from scratch in NumPy, with every derivative in sight.
+
+Importing it loads NumPy and array-api-compat only; the parts below load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import ops
+from .gradcheck import GradcheckReport, assert_gradients, gradcheck
+from .registry import all_ops, implementation, op, use
+from .tensor import Tensor, debug, detect_anomaly, enable_grad, is_grad_enabled, no_grad
+
+if TYPE_CHECKING:
+    from . import (
+        cli,
+        data,
+        functional,
+        generate,
+        interpret,
+        models,
+        nn,
+        optim,
+        plot,
+        text,
+        train,
+    )
+
+__version__ = "0.1.0"
+
+_lazy = (
+    "cli", "data", "functional", "generate", "interpret", "models", "nn", "optim", "plot", "text",
+    "train",
+)  # fmt: skip
+
+__all__ = [
+    "GradcheckReport",
+    "Tensor",
+    "all_ops",
+    "assert_gradients",
+    "debug",
+    "detect_anomaly",
+    "enable_grad",
+    "gradcheck",
+    "implementation",
+    "is_grad_enabled",
+    "no_grad",
+    "op",
+    "ops",
+    "use",
+    *_lazy,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _lazy:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

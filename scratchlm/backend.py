@@ -1,0 +1,114 @@
+"""NumPy or CuPy: the few things that the array API standard leaves out.
+
+Inside an op, ``xp = array_namespace(x, ...)`` gives the functions for the arrays at hand, and there is
+no global to swap. What the standard lacks is here: scatter-add, random numbers (drawn on the CPU and
+moved, so a seed means the same on every device), range-checked ids, and copies to the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+
+Array = Any  # an array of NumPy, CuPy, or any library of the array API standard
+
+
+def array_namespace(*arrays: Array | None) -> Any:
+    """The array-API namespace of ``arrays`` (None is skipped).
+
+    Raises:
+        TypeError: the arrays live on different devices or in different libraries.
+    """
+    for x in arrays:
+        if type(x) is not np.ndarray and x is not None:
+            break
+    else:
+        return numpy_namespace
+    try:
+        return array_api_compat.array_namespace(*(x for x in arrays if x is not None))
+    except TypeError as error:
+        kinds = ", ".join(sorted({f"{type(x).__module__}.{type(x).__name__}" for x in arrays}))
+        raise TypeError(
+            f"arrays of different libraries or devices meet in one op ({kinds}); "
+            "move them to one device first, e.g. with .to(device)"
+        ) from error
+
+
+def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:
+    """``values`` (host data) as an array beside ``like``: same library, same device."""
+    if type(like) is np.ndarray:
+        return np.asarray(values, dtype=dtype)
+    xp = array_namespace(like)
+    return xp.asarray(values, dtype=dtype, device=array_api_compat.device(like))
+
+
+def to_host(x: Array) -> np.ndarray:
+    """A NumPy array with the values of ``x``; the one place where data leave a device."""
+    if type(x) is np.ndarray:
+        return x
+    get = getattr(x, "get", None)  # CuPy's explicit copy to the host
+    return get() if get is not None else np.asarray(x)
+
+
+def scatter_add(target: Array, index: Any, values: Array) -> None:
+    """``target[index] += values`` in place, where an index that occurs twice adds twice."""
+    array_namespace(target).add.at(target, index, values)
+
+
+def random_uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Array) -> Array:
+    """Uniform numbers in [0, 1), float32, drawn on the CPU and moved beside ``like``."""
+    return asarray_like(rng.random(shape, dtype=np.float32), like)
+
+
+def check_ids(ids: Array, size: int, *, what: str) -> None:
+    """Refuse ids that are no integers or lie outside ``[0, size)`` (CuPy would wrap them silently).
+
+    Raises:
+        TypeError: ids are not integers.
+        IndexError: an id is out of range; the message names the first one and its place.
+    """
+    xp = array_namespace(ids)
+    if not xp.isdtype(ids.dtype, "integral"):
+        raise TypeError(f"{what}: ids must be integers, got {ids.dtype}; convert with .astype(int)")
+    if ids.size == 0 or (int(xp.min(ids)) >= 0 and int(xp.max(ids)) < size):
+        return
+    host = to_host(ids)
+    place = tuple(int(i) for i in np.argwhere((host < 0) | (host >= size))[0])
+    raise IndexError(
+        f"{what}: id {int(host[place])} at index {place} is outside [0, {size}); "
+        f"ids count from 0 to {size - 1}, and negative ids do not wrap around"
+    )
+
+
+def is_floating(x: Array) -> bool:
+    """Whether ``x`` has a real floating dtype, the only kind that can carry a gradient."""
+    return bool(np.issubdtype(x.dtype, np.floating)) if type(x) is np.ndarray else bool(
+        array_namespace(x).isdtype(x.dtype, "real floating")
+    )
+
+
+def to_device(x: Array, device: Any) -> Array:
+    """``x`` on ``"cpu"`` (NumPy) or ``"cuda"`` / ``"cuda:1"`` (CuPy).
+
+    Raises:
+        RuntimeError: no CuPy, or no GPU; the message says what to install.
+        ValueError: an unknown device.
+    """
+    if device == "cpu":
+        return to_host(x)
+    kind, _, number = str(device).partition(":")
+    if kind != "cuda":
+        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:<number>'")
+    try:
+        import cupy
+    except ImportError:
+        raise RuntimeError(
+            "device 'cuda' needs CuPy: pip install 'scratchlm[cuda12]' (or cuda13)"
+        ) from None
+    if cupy.cuda.runtime.getDeviceCount() == 0:
+        raise RuntimeError("device 'cuda': CuPy is installed, but finds no GPU")
+    with cupy.cuda.Device(int(number or 0)):
+        return cupy.asarray(x)

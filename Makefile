@@ -107,15 +107,16 @@ $(BASE):
 	@rm -f $(VENV)/ready-*
 	@$(PY) -c '$(ALIVE)' 2>/dev/null || { \
 	  python="$(PYTHON)"; \
-	  test -n "$$python" && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "scratchlm: no Python 3.11 or newer was found (python3 is $$(python3 -V 2>&1))."; \
-	    echo "  Why:  the library uses what came with 3.11; NumPy and Numba have left older ones too."; \
+	  test -n "$$python" && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "scratchlm: no Python 3.11 or newer was found." \
+      "($${python:-python3} says: $$("$${python:-python3}" -V 2>/dev/null || echo nothing))"; \
+    echo "  Why:  the library uses what came with 3.11; NumPy and Numba have left older ones too."; \
 	    echo "  Mend: install a newer Python beside it, then say: make tour PYTHON=python3.12"; \
 	    exit 1; }; \
 	  "$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "scratchlm: $$python can't make an environment: its venv or ensurepip module is missing."; \
 	    echo "  Why:  Debian and Ubuntu put them into a package of their own."; \
-	    echo "  Mend: sudo apt install python3-venv   (then run the same command again)"; \
+	    echo "  Mend: sudo apt install python3-venv, then run the same command again"; \
 	    exit 1; }; \
 	  echo "scratchlm: making an environment in $(VENV) with $$("$$python" -V)"; \
 	  "$$python" -m venv --clear $(VENV); }

@@ -21,7 +21,7 @@ def pytest_load_initial_conftests(early_config):
     # Before any conftest, since a conftest may import the library.
     for name in filter(None, early_config.known_args_namespace.block.split(",")):
         if sys.modules.get(name) is not None:
-            raise pytest.UsageError(f"--block {name}: it is already imported, by pytest or a plugin")
+            raise pytest.UsageError(f"--block {name}: pytest or a plugin has imported it")
         sys.modules[name] = None
 
 

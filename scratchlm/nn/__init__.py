@@ -1,10 +1,23 @@
 """Modules and layers, with the names and the behaviour of ``torch.nn``."""
 
+from .attention import Attention, MultiHeadAttention
+from .containers import ModuleList, Sequential
+from .layers import Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 from .module import Buffer, LoadResult, Module, Parameter
 
 __all__ = [
+    "Attention",
     "Buffer",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "Linear",
     "LoadResult",
     "Module",
+    "ModuleList",
+    "MultiHeadAttention",
     "Parameter",
+    "RMSNorm",
+    "Sequential",
 ]

@@ -274,12 +274,12 @@ class Module:
         """The layer's own line in the repr: its sizes and options."""
         return ""
 
+    def _named_reprs(self) -> Iterator[tuple[str, str]]:
+        return ((name, repr(child)) for name, child in self.named_children())
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        lines = [
-            f"({name}): " + repr(child).replace("\n", "\n  ")
-            for name, child in self.named_children()
-        ]
+        lines = [f"({n}): {text}".replace("\n", "\n  ") for n, text in self._named_reprs()]
         if not lines:
             return f"{type(self).__name__}({extra})"
         body = "\n  ".join([extra, *lines] if extra else lines)

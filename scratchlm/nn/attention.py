@@ -1,0 +1,122 @@
+"""Attention as a module: the weights can be recorded, and multi-head attention around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..backend import to_host
+from .layers import Linear, Rng, probability
+from .module import Module
+
+
+class Attention(Module):
+    """``softmax(q kᵀ / sqrt(d)) v`` with dropout in training; no parameters.
+
+    Shapes: q (..., H, N, d), k and v (..., Hkv, M, d), result (..., H, N, d); Hkv divides H.
+
+    While ``recorded`` is a list, each call appends its weights (..., H, N, M) to it, as a NumPy
+    array (:func:`scratchlm.interpret.record_attention` sets it). A fused kernel never forms the
+    weights, so recording asks the op for them, and the composed form runs.
+
+    Source: Vaswani et al. 2017, eq. 1.
+    """
+
+    def __init__(self, *, causal: bool = False, dropout: float = 0.0, rng: Rng = None) -> None:
+        self.causal = causal
+        self.dropout = probability(dropout, "Attention: dropout")
+        self.rng = np.random.default_rng(rng)
+        self.recorded: list[np.ndarray] | None = None
+
+    def forward(self, q: Any, k: Any, v: Any, *, mask: Any = None) -> Any:
+        options: dict[str, Any] = {"mask": mask, "causal": self.causal}
+        if self.training and self.dropout > 0:
+            options |= {"dropout_p": self.dropout, "rng": self.rng}
+        if self.recorded is None:
+            return F.attention(q, k, v, **options)
+        y, weights = F.attention(q, k, v, return_weights=True, **options)
+        self.recorded.append(np.array(to_host(weights.data)))
+        return y
+
+    def extra_repr(self) -> str:
+        return f"causal={self.causal}, dropout={self.dropout}"
+
+
+class MultiHeadAttention(Module):
+    """``num_heads`` attentions side by side, each on its own slice of projected q, k and v.
+
+    Args:
+        embed_dim: the last axis of query, key, value and result.
+        num_heads: divides ``embed_dim``.
+        num_kv_heads: heads of k and v, each shared by ``num_heads / num_kv_heads`` heads of q
+            (grouped queries; 1 is multi-query attention); all by default.
+        causal: position i attends to positions up to i only.
+        dropout: probability of dropping an attention weight in training.
+
+    Source: Vaswani et al. 2017, §3.2.2; Ainslie et al. 2023 for grouped queries.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rng: Rng = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(
+                f"MultiHeadAttention: embed_dim={embed_dim} does not split evenly into "
+                f"num_heads={num_heads}"
+            )
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(
+                f"MultiHeadAttention: num_heads={num_heads} can not share "
+                f"num_kv_heads={num_kv_heads} evenly"
+            )
+        rng = np.random.default_rng(rng)
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = embed_dim // num_heads
+        kv_dim = num_kv_heads * self.head_dim
+        self.q_proj = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.k_proj = Linear(embed_dim, kv_dim, bias, rng=rng, dtype=dtype)
+        self.v_proj = Linear(embed_dim, kv_dim, bias, rng=rng, dtype=dtype)
+        self.out_proj = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.attend = Attention(causal=causal, dropout=dropout, rng=rng)
+
+    def forward(self, query: Any, key: Any = None, value: Any = None, *, mask: Any = None) -> Any:
+        """Query (..., N, C), key and value (..., M, C); result (..., N, C).
+
+        ``key`` defaults to ``query`` (self-attention), ``value`` to ``key``. ``mask`` is boolean
+        (True: may attend) or additive, and broadcasts to (..., H, N, M).
+        """
+        key = query if key is None else key
+        value = key if value is None else value
+        q = split_heads(self.q_proj(query), self.num_heads)  # [..., N, C] -> [..., H, N, d]
+        k = split_heads(self.k_proj(key), self.num_kv_heads)  # [..., M, Hkv*d] -> [..., Hkv, M, d]
+        v = split_heads(self.v_proj(value), self.num_kv_heads)
+        return self.out_proj(merge_heads(self.attend(q, k, v, mask=mask)))
+
+    def extra_repr(self) -> str:
+        kv = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
+        return f"num_heads={self.num_heads}{kv}"
+
+
+def split_heads(x: Any, heads: int) -> Any:
+    """``[..., N, H*d] -> [..., H, N, d]``, a view."""
+    *batch, n, c = x.shape
+    return x.reshape(*batch, n, heads, c // heads).transpose(-2, -3)
+
+
+def merge_heads(x: Any) -> Any:
+    """``[..., H, N, d] -> [..., N, H*d]``, back again."""
+    *batch, h, n, d = x.shape
+    return x.transpose(-2, -3).reshape(*batch, n, h * d)

@@ -12,9 +12,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # What is installed is recorded by empty files .venv/ready-*, written only after pip has succeeded.
-# Their names carry a checksum of pyproject.toml and of this folder's place (an editable install
-# remembers it), so a fresh stamp means that there is nothing to do, with or without a network.
-KEY := $(shell { cat pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+# Their names carry a checksum of pyproject.toml, so a fresh stamp means that there is nothing to do,
+# with or without a network.
+KEY := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 BASE := $(VENV)/ready-$(KEY)
 ALIVE := import sys, pip; sys.exit(sys.version_info < (3, 11))
 
@@ -103,6 +103,9 @@ OFFLINE = { echo; \
 	echo "        index-url to a mirror near you; for another Python: make PYTHON=python3.12 clean tour"; \
 	exit 1; }
 
+# The editable install's path is rewritten to a relative one. Then the folder can be renamed, and
+# Python before 3.13 starts where the locale is GBK and the path Chinese: it reads such a file in the
+# locale's encoding, pip writes it in UTF-8.
 $(BASE):
 	@rm -f $(VENV)/ready-*
 	@$(PY) -c '$(ALIVE)' 2>/dev/null || { \
@@ -122,6 +125,8 @@ $(BASE):
 	  "$$python" -m venv --clear $(VENV); }
 	@echo "scratchlm: installing into $(VENV) (only this first time)"
 	@$(PY) -m pip install --editable . || $(OFFLINE)
+	@for pth in $(VENV)/lib/python3*/site-packages/_scratchlm.pth; do \
+	  printf '../../../..\n../../../../kernels\n' >"$$pth" || exit 1; done
 	@touch $@
 
 # A dependency group of pyproject.toml; pip understands them since 25.1.

@@ -11,7 +11,7 @@ _common = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
     "print_blob": True,
 }
-settings.register_profile("default", max_examples=15, derandomize=True, **_common)
-settings.register_profile("ci", max_examples=60, derandomize=True, **_common)
+settings.register_profile("default", max_examples=25, derandomize=True, **_common)
+settings.register_profile("ci", max_examples=100, derandomize=True, **_common)
 settings.register_profile("thorough", max_examples=1000, **_common)
 settings.load_profile("default")

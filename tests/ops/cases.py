@@ -77,11 +77,13 @@ class Sampler:
     def shape(
         self, min_dims: int = 0, max_dims: int = 5, min_side: int = 0, max_side: int = 4
     ) -> tuple[int, ...]:
-        """A shape of at most about 64 elements."""
+        """A shape of at most about 64 elements; one in ten is empty, where ``min_side`` is 0."""
         shape: list[int] = []
         for _ in range(self.integer(min_dims, max_dims)):
-            room = max(1, 64 // max(1, math.prod(shape)))
-            shape.append(self.integer(min_side, max(min_side, min(max_side, room))))
+            room = max(1, 64 // math.prod(shape))
+            shape.append(self.integer(max(1, min_side), max(min_side, min(max_side, room))))
+        if shape and not min_side and self.integer(0, 9) == 9:
+            shape[self.integer(0, len(shape) - 1)] = 0
         return tuple(shape)
 
     def axis(self, ndim: int) -> int:
@@ -143,7 +145,7 @@ class Sampler:
         shapes = []
         for _ in range(n):
             kept = full[self.integer(0, len(full)) if self.choice(True, False) else 0 :]
-            shapes.append(tuple(1 if self.integer(0, 3) == 0 else side for side in kept))
+            shapes.append(tuple(1 if self.integer(0, 3) == 3 else side for side in kept))
         return shapes
 
     def broadcastable(self, n: int, **options: Any) -> list[np.ndarray]:

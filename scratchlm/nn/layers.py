@@ -155,7 +155,7 @@ class Dropout(Module):
     """In training, each element becomes 0 with probability ``p``, the others are divided by 1 - p.
 
     Raises:
-        ValueError: ``p`` outside [0, 1].
+        ValueError: ``p`` outside [0, 1).
 
     Source: Srivastava et al. 2014, in the inverted form.
     """
@@ -174,9 +174,9 @@ class Dropout(Module):
 
 
 def probability(p: float, what: str) -> float:
-    """``p``, if it is a probability."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"{what} is a probability, and {p} lies outside [0, 1]")
+    """``p``, if it can be the share that is dropped."""
+    if not 0 <= p < 1:
+        raise ValueError(f"{what} is the share dropped, and {p} lies outside [0, 1)")
     return p
 
 

@@ -1,0 +1,199 @@
+"""What a lesson page shows: its card, figures, tables, and code pulled from the source by symbol.
+
+The same page runs in three places. As plain Python, tables and code are printed and figures are
+named (no window opens); in a notebook everything is rendered; and ``scratchlm read`` collects it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Output:
+    """Something a cell has shown: ``kind`` is text, code, table, figure or markdown."""
+
+    kind: str
+    text: str = ""  # the text, the code, the Markdown; the title of a table; a figure's alt text
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    png: bytes = b""
+
+
+# `scratchlm read` puts a function here while it runs a page
+collector: Callable[[Output], None] | None = None
+
+
+def card(number: int) -> None:
+    """The card of lesson ``number``: what it needs, how long it takes, the commands that run it."""
+    from .index import find_lesson
+
+    lesson = find_lesson(number)
+    needs = ", ".join(f"{n:02}" for n in lesson.prerequisites) or "none"
+    rows = [
+        ["before it", needs],
+        ["time", f"{lesson.minutes} minutes"],
+        ["difficulty", "★" * lesson.difficulty + "☆" * (5 - lesson.difficulty)],
+        ["documents", ", ".join(lesson.documents) or "none"],
+        ["you write", ", ".join(lesson.exercises) or "nothing"],
+        ["read it", f"scratchlm read {number} --html"],
+        ["do it", f"scratchlm start {number}, then scratchlm check {number} --watch"],
+    ]
+    table(rows, title=f"{number:02} · {lesson.title} · {lesson.title_zh}")
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, width: float = 6.4, height: float = 4.0, **options: Any
+) -> Any:
+    """``(figure, axes)`` as matplotlib's ``subplots`` gives, without pyplot and its windows.
+
+    ``width`` and ``height`` are inches of the whole figure; ``options`` go to ``subplots``.
+    """
+    from matplotlib.figure import Figure
+
+    new = Figure(figsize=(width, height), layout="constrained")
+    return new, new.subplots(rows, columns, **options)
+
+
+def show(picture: Any, *, alt: str) -> None:
+    """Show a matplotlib Figure (or the figure of an Axes). ``alt`` says in words what it shows.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("show: alt is empty; say in words what the figure shows")
+    drawn = picture.get_figure() if hasattr(picture, "get_figure") else picture
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=150)
+    if "matplotlib.pyplot" in sys.modules:  # or a notebook would show it again
+        sys.modules["matplotlib.pyplot"].close(drawn)
+    _emit(Output("figure", alt, png=buffer.getvalue()))
+
+
+def source(symbol: Any, inner: str | None = None, *, docstring: bool = False) -> None:
+    """Show the code of a function or class, taken from the file it stands in.
+
+    ``inner`` names a function inside it, such as ``"vjp"``; the docstring is left out unless asked
+    for.
+
+    Raises:
+        ValueError: there is no ``inner`` in it.
+    """
+    symbol = inspect.unwrap(symbol)
+    code = textwrap.dedent(inspect.getsource(symbol))
+    tree = ast.parse(code)
+    node: Any = tree.body[0]
+    if inner is not None:
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == inner]
+        if not found:
+            raise ValueError(f"source: there is no {inner!r} in {symbol.__qualname__}")
+        node = found[0]
+    lines = code.splitlines()
+    first = node.lineno if inner else 1
+    keep = lines[first - 1 : node.end_lineno]
+    has_docstring = ast.get_docstring(node, clean=False) is not None and len(node.body) > 1
+    if has_docstring and not docstring:
+        text = node.body[0]
+        keep = lines[first - 1 : text.lineno - 1] + lines[text.end_lineno : node.end_lineno]
+    _emit(Output("code", textwrap.dedent("\n".join(keep))))
+
+
+def table(
+    rows: Iterable[Sequence[Any]], columns: Sequence[str] = (), *, title: str = "", digits: int = 4
+) -> None:
+    """Show rows of cells. Floats get ``digits`` significant digits; an array is a table by itself.
+
+    Raises:
+        ValueError: a row has not as many cells as there are columns.
+    """
+    cells = [[_cell(value, digits) for value in row] for row in rows]
+    width = len(columns) or (len(cells[0]) if cells else 0)
+    for number, row in enumerate(cells):
+        if len(row) != width:
+            raise ValueError(f"table: row {number} has {len(row)} cells, {width} are expected")
+    _emit(Output("table", title, columns=list(columns), rows=cells))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------- where it goes
+
+
+def _emit(output: Output) -> None:
+    if collector is not None:
+        collector(output)
+    elif _in_notebook():
+        from IPython.display import HTML, display
+
+        display(HTML(to_html(output)))
+    else:
+        from rich.console import Console
+
+        Console().print(to_rich(output))
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def to_rich(output: Output) -> Any:
+    """The output as rich shows it in a terminal."""
+    from rich.syntax import Syntax
+    from rich.table import Table
+    from rich.text import Text
+
+    if output.kind == "code":
+        return Syntax(output.text, "python", theme="ansi_dark", background_color="default")
+    if output.kind == "figure":
+        return Text(f"[figure] {output.text}", style="italic cyan")
+    if output.kind == "table":
+        grid = Table(
+            title=output.text or None, title_justify="left", show_header=bool(output.columns)
+        )
+        for index in range(len(output.columns) or len(output.rows[0]) if output.rows else 0):
+            grid.add_column(output.columns[index] if output.columns else "", overflow="fold")
+        for row in output.rows:
+            grid.add_row(*(Text(cell) for cell in row))
+        return grid
+    return Text(output.text)
+
+
+def to_html(output: Output) -> str:
+    """The output as HTML."""
+    import base64
+    from html import escape
+
+    if output.kind == "figure":
+        data = base64.b64encode(output.png).decode()
+        words = escape(output.text, quote=True)
+        style = 'class="figure" style="max-width: 100%"'
+        return f'<img {style} alt="{words}" src="data:image/png;base64,{data}">'
+    if output.kind == "table":
+        caption = f"<caption>{escape(output.text)}</caption>" if output.text else ""
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in output.columns)
+        head = f"<thead><tr>{head}</tr></thead>" if head else ""
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in output.rows
+        )
+        return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
+    if output.kind == "code":
+        from pygments import highlight
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import PythonLexer
+
+        return highlight(output.text, PythonLexer(), HtmlFormatter(noclasses=False))
+    return f"<pre>{escape(output.text)}</pre>"

@@ -1,0 +1,522 @@
+"""Exercises: what a student's function must do, and the mistakes that are known by name.
+
+A function is *observed* on many inputs: what it returns, its gradients under random cotangents, what
+it does to its inputs, which dtypes come out. What is seen of the student's function is compared with
+what is seen of the reference. If they differ, it is compared with each mistake's, and the mistake
+that behaves the same on every input tells what was probably done.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..registry import all_ops
+
+Observation = dict[str, Any]  # what was seen, in the order in which a student should mend it
+RELATIVE = 1e-7  # float64 in and out: two orders above what rounding does to these small inputs
+ABSOLUTE = 1e-9
+
+
+class Case:
+    """The arguments of one call: ``Case(q, k, v, causal=True)``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.arguments = arguments
+        self.options = options
+
+    @property
+    def size(self) -> int:
+        return sum(np.size(each) for each in _leaves(self.arguments))
+
+    def fresh(self, dtype: Any = None) -> Case:
+        """A copy with new arrays, its float64 arrays converted to ``dtype`` if that is given."""
+
+        def copy(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                change = dtype is not None and value.dtype == np.float64
+                return value.astype(dtype) if change else value.copy()
+            if isinstance(value, np.random.Generator):
+                import copy as copying
+
+                return copying.deepcopy(value)
+            if type(value) in (list, tuple):
+                return type(value)(copy(each) for each in value)
+            if type(value) is dict:
+                return {key: copy(each) for key, each in value.items()}
+            return value
+
+        return Case(*map(copy, self.arguments), **{k: copy(v) for k, v in self.options.items()})
+
+    def describe(self, names: Sequence[str]) -> str:
+        """The call in one line, arrays by shape: ``q (2, 3), k (4, 3), causal=True``."""
+        parts = [f"{n} {_brief(v)}" for n, v in zip(names, self.arguments, strict=False)]
+        return ", ".join([*parts, *(f"{k}={_brief(v)}" for k, v in self.options.items())])
+
+    def __repr__(self) -> str:
+        return f"Case({self.describe([f'#{i}' for i in range(len(self.arguments))])})"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong version, known by name.
+
+    ``message`` says what it is that the student probably did, ``hint`` what to try. They are shown
+    when the student's function does just what ``function`` does, on every input.
+    """
+
+    name: str
+    function: Any
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong, in the order in which it is told."""
+
+    what: str
+    where: str
+    looks_like: str  # the mistake's message, or the diagnosis, or empty
+    hint: str
+    mistake: str = ""  # its name
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the check of one exercise found; without a fault it has passed."""
+
+    name: str
+    inputs: int  # how many it was run on
+    fault: Fault | None = None
+    todo: bool = False  # still the stub
+    seen: tuple[str, ...] = ()  # what was compared
+
+    @property
+    def passed(self) -> bool:
+        return self.fault is None and not self.todo
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that the observed function raised; two are equal if their kind is."""
+
+    kind: str
+    message: str = field(compare=False)
+    line: str = field(compare=False, default="")
+    todo: bool = field(compare=False, default=False)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function that a student writes.
+
+    Args:
+        name: of the function (or class) in the student's file.
+        reference: what it must do: the library's op, or any function or class.
+        inputs: a Hypothesis strategy of :class:`Case`, or a list of them.
+        mistakes: the known wrong versions, at least five.
+        hints: three, from a nudge to nearly the answer.
+        contract: ``"op"``: returns ``(out, vjp)``. ``"function"``: its result is compared.
+            ``"step"``: called as ``f(*state, gradients[i], t=i+1, **options)`` for each ``i``, on a
+            case ``Case(*state, gradients, **options)``, returns the new state. Or a function
+            ``observe(f, *arguments, **options) -> dict`` of one's own, which names what it saw.
+        also: more cases that are always tried, such as extreme values.
+        examples: how many cases are drawn from a strategy.
+        float32: whether float32 inputs must give float32 results.
+        rtol, atol: how near the reference counts as equal.
+    """
+
+    name: str
+    reference: Any
+    inputs: Any
+    mistakes: Sequence[Mistake]
+    hints: tuple[str, str, str]
+    contract: str | Callable[..., Observation] = "op"
+    also: Sequence[Case] = ()
+    examples: int = 40
+    float32: bool = True
+    rtol: float = RELATIVE
+    atol: float = ABSOLUTE
+
+    def mistake(self, name: str) -> Mistake:
+        """The mistake of this name."""
+        for each in self.mistakes:
+            if each.name == name:
+                return each
+        raise KeyError(
+            f"{self.name} has no mistake {name!r}; it has {[m.name for m in self.mistakes]}"
+        )
+
+    @property
+    def argument_names(self) -> list[str]:
+        """The positional parameters of the reference."""
+        try:
+            parameters = inspect.signature(self.reference).parameters.values()
+        except (TypeError, ValueError):
+            return []
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return [p.name for p in parameters if p.kind in kinds]
+
+    def cases(self) -> list[Case]:
+        from .inputs import sample
+
+        return [*self.also, *sample(self.inputs, self.examples)]
+
+    # ------------------------------------------------------------ observing
+
+    def observe(self, function: Any, case: Case, seed: int) -> Observation:
+        """What ``function`` does with ``case``."""
+        seen: Observation = {}
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an overflow shows in the values
+                if callable(self.contract):
+                    given = case.fresh()
+                    seen.update(self.contract(function, *given.arguments, **given.options))
+                else:
+                    for label, value in _OBSERVERS[self.contract](self, function, case, seed):
+                        seen[label] = value
+        except (Exception, SystemExit) as error:
+            seen["raised"] = _raised(error, function)
+        return seen
+
+    def _names(self, count: int) -> list[str]:
+        names = self.argument_names
+        return names[:count] + [f"input {i}" for i in range(len(names), count)]
+
+    # ------------------------------------------------------------ judging
+
+    def check(self, function: Any) -> Result:
+        """Compare ``function`` with the reference, and tell what is wrong."""
+        cases = self.cases()
+        right = [self.observe(self.reference, case, i) for i, case in enumerate(cases)]
+        mine = []
+        fault = None
+        for number, case in enumerate(cases):
+            mine.append(self.observe(function, case, number))
+            raised = mine[-1].get("raised")
+            if raised is not None and raised.todo:
+                return Result(self.name, len(cases), todo=True)
+            difference = self._difference(mine[-1], right[number])
+            if fault is None and difference is not None:
+                fault = (number, case, *difference)
+        if fault is None:
+            seen = dict.fromkeys(label for each in right for label in each)
+            return Result(self.name, len(cases), seen=tuple(seen))
+        known = self._recognise(cases, mine)
+        return Result(self.name, len(cases), fault=self._explain(function, *fault, known))
+
+    def _recognise(self, cases: list[Case], mine: list[Observation]) -> Mistake | None:
+        for mistake in self.mistakes:
+            if all(
+                self._difference(seen, self.observe(mistake.function, case, number)) is None
+                for number, (case, seen) in enumerate(zip(cases, mine, strict=True))
+            ):
+                return mistake
+        return None
+
+    def _difference(self, mine: Observation, other: Observation) -> tuple[str, str] | None:
+        """The first label at which they differ, and how."""
+        raised = mine.get("raised")
+        if raised != other.get("raised"):
+            return "raised", _raised_difference(raised, other.get("raised"))
+        for label, value in other.items():
+            if label not in mine:
+                return label, f"yours shows no {label}"
+            how = difference(mine[label], value, self.rtol, self.atol)
+            if how is not None:
+                return label, how
+        return None
+
+    def _explain(
+        self, function: Any, number: int, case: Case, label: str, how: str, known: Mistake | None
+    ) -> Fault:
+        names = self._names(len(case.arguments))
+        call = f"{self.name}({case.describe(names)})"
+        if label == "raised":
+            what = (
+                f"{self.name} stops with an error"
+                if not how.startswith("no ")
+                else (f"{self.name} accepts what it should refuse")
+            )
+        else:
+            what = f"{self.name}: {label} is not right"
+        where = f"{how}\nin the call {call}"
+        if known is not None:
+            return Fault(what, where, known.message, known.hint, known.name)
+        looks_like, hint = self._diagnose(function, case, label, number)
+        return Fault(what, where, looks_like, hint)
+
+    def _diagnose(self, function: Any, case: Case, label: str, number: int) -> tuple[str, str]:
+        """For a mistake that has no name here: what the gradient check makes of it."""
+        if self.contract == "op" and label.startswith("the gradient"):
+            from ..gradcheck import gradcheck
+
+            given = case.fresh()
+            try:
+                report = gradcheck(
+                    lambda *arrays: function(*arrays, **given.options),
+                    *given.arguments,
+                    seed=number,
+                )
+                if report.diagnosis:
+                    return str(
+                        report.diagnosis
+                    ), "compare your vjp with the derivation, line by line"
+            except Exception:  # a diagnosis is a courtesy: the fault itself is already found
+                pass
+            return "", "the value is right, so the derivative went wrong: derive it again on paper"
+        if label == "raised":
+            return "", "read the last line of the error; print the shapes just before it"
+        return "", "work the smallest input out by hand and print each step beside it"
+
+
+# ---------------------------------------------------------------- the contracts
+
+
+def _observe_op(
+    exercise: Exercise, function: Any, case: Case, seed: int
+) -> Iterator[tuple[str, Any]]:
+    """An op: its value, its gradients under random cotangents, and its manners."""
+    given = case.fresh()
+    names = exercise._names(len(given.arguments))
+    outs, vjp, single = _call_op(function, given)
+    for index, out in enumerate(outs):
+        yield "out" if single else f"out[{index}]", out
+
+    rng = np.random.default_rng(seed)
+    cotangents = [rng.standard_normal(np.shape(out)) for out in outs]
+    saved = [dy.copy() for dy in cotangents]
+    gradients = _call_vjp(vjp, cotangents, len(names))
+    op = all_ops().get(getattr(exercise.reference, "__name__", ""))
+    broadcasts = op is not None and op.broadcasts
+    floating = [np.issubdtype(np.asarray(a).dtype, np.floating) for a in given.arguments]
+    for name, array, gradient, counts in zip(
+        names, given.arguments, gradients, floating, strict=True
+    ):
+        if counts and array is not None:
+            yield f"the gradient of {name}", _summed(gradient, array) if broadcasts else gradient
+    for name, array in zip(names, given.arguments, strict=True):
+        if isinstance(array, np.ndarray):
+            yield f"{name} after the call (it must not be changed)", array
+            shares = any(
+                isinstance(g, np.ndarray) and np.shares_memory(g, array) for g in gradients
+            )
+            yield (
+                f"the memory of the gradients, beside {name}",
+                f"{'shared' if shares else 'their own'}",
+            )
+    for dy in cotangents:
+        yield "the cotangent after vjp (it must not be changed)", dy
+    kept = [None if g is None else np.array(g) for g in gradients]
+    again = _call_vjp(vjp, saved, len(names))
+    for name, first, second in zip(names, kept, again, strict=True):
+        if first is not None:
+            yield f"the gradient of {name}, vjp called a second time", second
+
+    if exercise.float32:
+        single_case = case.fresh(np.float32)
+        outs, vjp, _ = _call_op(function, single_case)
+        for out in outs:
+            yield "the dtype of out for float32 inputs", str(np.asarray(out).dtype)
+        grads = _call_vjp(vjp, [dy.astype(np.float32) for dy in saved], len(names))
+        for name, gradient, counts in zip(names, grads, floating, strict=True):
+            if counts and gradient is not None:
+                yield (
+                    f"the dtype of the gradient of {name} for float32 inputs",
+                    str(np.asarray(gradient).dtype),
+                )
+
+
+def _call_op(function: Any, case: Case) -> tuple[list[Any], Any, bool]:
+    result = function(*case.arguments, **case.options)
+    if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+        raise ContractError(
+            f"must return two things, (out, vjp), and vjp must be a function; it returned "
+            f"{_brief(result)}"
+        )
+    out, vjp = result
+    if out is None:
+        raise ContractError("returned None for out; did a `return` go missing?")
+    return (list(out), vjp, False) if isinstance(out, tuple) else ([out], vjp, True)
+
+
+def _call_vjp(vjp: Any, cotangents: list[np.ndarray], inputs: int) -> list[Any]:
+    gradients = vjp(*cotangents)
+    if gradients is None and inputs == 1:
+        raise ContractError("vjp returned None; did a `return` go missing?")
+    if inputs == 1:
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    if not isinstance(gradients, tuple) or len(gradients) != inputs:
+        count = len(gradients) if isinstance(gradients, tuple) else 1
+        raise ContractError(
+            f"vjp must return one gradient for each of the {inputs} inputs, as a tuple (None for "
+            f"one that has none); it returned {count}"
+        )
+    return list(gradients)
+
+
+def _summed(gradient: Any, array: Any) -> Any:
+    """The gradient of a broadcast input, summed back to its shape, as the engine does."""
+    gradient, shape = np.asarray(gradient), np.shape(array)
+    if gradient.shape == shape or gradient.ndim < len(shape):
+        return gradient
+    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
+    ones = tuple(i for i, n in enumerate(shape) if n == 1 and gradient.shape[i] != 1)
+    return gradient.sum(axis=ones, keepdims=True) if ones else gradient
+
+
+def _observe_function(
+    exercise: Exercise, function: Any, case: Case, seed: int
+) -> Iterator[tuple[str, Any]]:
+    given = case.fresh()
+    yield "the result", function(*given.arguments, **given.options)
+    for name, array in zip(exercise._names(len(given.arguments)), given.arguments, strict=True):
+        if isinstance(array, (np.ndarray, list, dict, set)):
+            yield f"{name} after the call (it must not be changed)", array
+
+
+def _observe_step(
+    exercise: Exercise, function: Any, case: Case, seed: int
+) -> Iterator[tuple[str, Any]]:
+    *state, gradients = case.fresh().arguments
+    names = exercise._names(len(state))
+    for t, gradient in enumerate(gradients, start=1):
+        given = gradient.copy()
+        new = function(*state, given, t=t, **case.fresh().options)
+        new = new if isinstance(new, tuple) else (new,)
+        if len(new) != len(state):
+            raise ContractError(
+                f"must return the new {', '.join(names)}: {len(state)} values, not {len(new)}"
+            )
+        for name, value in zip(names, new, strict=True):
+            yield f"{name} after step {t}", value
+        for name, array in zip(names, state, strict=True):
+            yield f"the input {name} after step {t} (it must not be changed)", array
+        yield f"the gradient after step {t} (it must not be changed)", given
+        state = list(new)
+
+
+_OBSERVERS: dict[str, Callable[..., Iterator[tuple[str, Any]]]] = {
+    "op": _observe_op,
+    "function": _observe_function,
+    "step": _observe_step,
+}
+
+
+class ContractError(TypeError):
+    """What was returned has not the form that the contract asks for."""
+
+
+def _raised(error: BaseException, function: Any) -> Raised:
+    frames = traceback.extract_tb(error.__traceback__)
+    try:
+        own = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:
+        own = None
+    mine = [f for f in frames if f.filename == own]
+    line = f"line {mine[-1].lineno}: {mine[-1].line}" if mine else ""
+    todo = isinstance(error, NotImplementedError)
+    return Raised(type(error).__name__, str(error), line, todo)
+
+
+def _raised_difference(mine: Raised | None, right: Raised | None) -> str:
+    if mine is None:
+        assert right is not None
+        return f"no error was raised; it should raise {right.kind}: {right.message}"
+    text = f"{mine.kind}: {mine.message}" if mine.kind != "ContractError" else f"it {mine.message}"
+    return f"{mine.line}\n{text}" if mine.line else text
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def difference(mine: Any, right: Any, rtol: float = RELATIVE, atol: float = ABSOLUTE) -> str | None:
+    """None if both are equal, else where they differ first, with both values."""
+    if isinstance(right, dict):
+        if not isinstance(mine, dict):
+            return f"yours is {_brief(mine)}, it should be a dict"
+        if mine.keys() != right.keys():
+            keys, wanted = sorted(map(str, mine)), sorted(map(str, right))
+            return f"yours has the keys {keys}, they should be {wanted}"
+        return _first(((f"[{key!r}]", mine[key], right[key]) for key in right), rtol, atol)
+    if isinstance(right, (list, tuple)) and not _numeric(right):
+        if not isinstance(mine, (list, tuple)):
+            return f"yours is {_brief(mine)}, it should be a {type(right).__name__}"
+        if len(mine) != len(right):
+            return f"yours has {len(mine)} items, there should be {len(right)}"
+        pairs = enumerate(zip(mine, right, strict=True))
+        return _first(((f"[{i}]", m, r) for i, (m, r) in pairs), rtol, atol)
+    if isinstance(right, (str, bytes, bool, type(None), set, frozenset)) or not _numeric(right):
+        same = type(mine) is type(right) and bool(mine == right)
+        return None if same else f"yours is {_brief(mine)}, it should be {_brief(right)}"
+    return _array_difference(mine, np.asarray(right), rtol, atol)
+
+
+def _first(pairs: Iterator[tuple[str, Any, Any]], rtol: float, atol: float) -> str | None:
+    for label, mine, right in pairs:
+        how = difference(mine, right, rtol, atol)
+        if how is not None:
+            return f"at {label}: {how}" if not how.startswith("at [") else f"at {label}{how[3:]}"
+    return None
+
+
+def _array_difference(mine: Any, right: np.ndarray, rtol: float, atol: float) -> str | None:
+    if not _numeric(mine):
+        return f"yours is {_brief(mine)}, it should be {_brief(right)}"
+    mine = np.asarray(mine)
+    if mine.shape != right.shape:
+        return f"yours has shape {mine.shape}, it should be {right.shape}"
+    if mine.dtype.kind != right.dtype.kind and "b" in (mine.dtype.kind, right.dtype.kind):
+        return f"yours has dtype {mine.dtype}, it should be {right.dtype}"
+    if np.array_equal(mine, right, equal_nan=right.dtype.kind in "fc" and mine.dtype.kind in "fc"):
+        return None
+    with np.errstate(all="ignore"):
+        wrong = ~np.isclose(mine, right, rtol=rtol, atol=atol, equal_nan=True)
+        distance = np.where(wrong, np.abs(np.subtract(mine, right, dtype=np.float64)), -1.0)
+    if not wrong.any():
+        return None
+    bad = wrong & ~np.isfinite(distance)  # a NaN or inf says more than the largest distance
+    flat = int(np.argmax(bad)) if bad.any() else int(np.argmax(distance))
+    index = tuple(int(i) for i in np.unravel_index(flat, right.shape))
+    place = f"at [{', '.join(map(str, index))}]: " if index else ""
+    return f"{place}yours is {_number(mine[index])}, it should be {_number(right[index])}" + (
+        f" ({int(wrong.sum())} of {wrong.size} differ)" if wrong.size > 1 else ""
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, (int, float, complex, np.ndarray, np.generic)):
+        return not isinstance(value, bool) and np.asarray(value).dtype.kind in "biufc"
+    if isinstance(value, (list, tuple)) and value:
+        return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    return False
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} of {value.dtype}" if value.dtype != np.float64 else f"{value.shape}"
+    if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value

@@ -45,6 +45,14 @@ def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:
     return xp.asarray(values, dtype=dtype, device=array_api_compat.device(like))
 
 
+def arange_like(n: int, like: Array) -> Array:
+    """``0, 1, ... n - 1`` as int64 beside ``like``."""
+    if type(like) is np.ndarray:
+        return np.arange(n)
+    xp = array_namespace(like)
+    return xp.arange(n, dtype=xp.int64, device=array_api_compat.device(like))
+
+
 def to_host(x: Array) -> np.ndarray:
     """A NumPy array with the values of ``x``; the one place where data leave a device."""
     if type(x) is np.ndarray:

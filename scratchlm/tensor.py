@@ -731,6 +731,8 @@ def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ..
         return (None,) * len(node.edges)
     result = node.vjp(*incoming)
     outgoing = result if type(result) is tuple else (result,)
+    if len(outgoing) > len(node.edges) and all(g is None for g in outgoing[len(node.edges) :]):
+        outgoing = outgoing[: len(node.edges)]  # optional inputs that were left out
     if len(outgoing) != len(node.edges):
         names = ", ".join(node.op.input_name(i) for i in range(len(node.edges)))
         raise ValueError(

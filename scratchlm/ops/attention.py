@@ -1,0 +1,197 @@
+"""Scaled dot-product attention, composed of matrix products and a softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..backend import Array, arange_like, array_namespace, asarray_like
+from ..registry import op
+from ._types import Vjp
+from .dropout import check_dropout, dropout_mask
+
+
+@op("y = softmax(q kᵀ / √d + mask) v")
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Array | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: Any = None,
+    return_weights: bool = False,
+) -> tuple[Any, Vjp]:
+    """``y = softmax(scale * q kᵀ + mask) v``, for every head of every sequence at once.
+
+    Shapes, with B for any leading axes, N queries, M keys::
+
+        q [B, H, N, d]   k [B, Hkv, M, d]   v [B, Hkv, M, e]   ->   y [B, H, N, e]
+
+    q, k, v may also be plain matrices ``[N, d]``, ``[M, d]``, ``[M, e]``. Where Hkv is less than H it
+    divides it, and each group of ``H / Hkv`` neighbouring query heads shares one head of k and v
+    (grouped-query attention; Hkv = 1 is multi-query). Nothing is copied for it: the queries of a
+    group are laid one below the other, as one longer sequence.
+
+    Args:
+        mask: broadcastable to ``[B, H, N, M]``. Boolean: True where the query may attend. Floating:
+            added to the scaled scores; -inf forbids.
+        causal: a query sees no later key. The last query is aligned with the last key, so query i
+            sees keys ``j <= i + M - N`` (as a cache of past keys needs; for N = M the usual triangle).
+            Goes together with ``mask``: what either forbids is forbidden.
+        scale: default ``1 / sqrt(d)``, which keeps the variance of the scores at that of one product.
+        dropout_p: share of weights dropped (inverted dropout), drawn once in forward from ``rng``.
+        return_weights: return ``(y, weights)``, weights ``[B, H, N, M]`` being the softmax before
+            dropout. Either may carry a cotangent.
+
+    A query that may attend to nothing gets zeros, weights too, and passes zero gradients.
+
+    Backward, from the last line of forward to the first (``P`` the weights, ``A`` after dropout)::
+
+        y = A v          dA = dy vᵀ          dv = Aᵀ dy
+        A = P m          dP = dA m           m the dropout mask, 0 or 1 / (1 - p)
+        P = softmax(S)   dS = P * (dP - sum_j dP P)
+        S = scale q kᵀ   dq = scale dS k     dk = scale dSᵀ q
+
+    The row sum needs no N x M array: ``sum_j dP_ij P_ij = sum_j A_ij (dy_i · v_j) = dy_i · y_i``.
+
+    Raises:
+        ValueError: shapes that do not fit (the message says which axes), a ``dropout_p`` outside
+            ``[0, 1)`` or without ``rng``.
+        TypeError: a mask of integers, an ``rng`` that is no generator.
+
+    Source: Vaswani 2017, eq. 1 and §3.2; D1 §4.1.1, D3 §4.1, D4 §4.1.1. Groups: Ainslie 2023, §2.2. The
+    row sum: Dao 2022, App. B.
+    """
+    groups = _check_shapes(q, k, v)
+    check_dropout("attention", dropout_p, rng, option="dropout_p")
+    xp = array_namespace(q, k, v)
+    *_, N, d = q.shape
+    M, e = v.shape[-2:]
+    whole = (*q.shape[:-1], M)  # [B, H, N, M]
+    if scale is None:
+        scale = 1 / math.sqrt(d)
+
+    # [B, H, N, ·] -> [B, Hkv, group N, ·]; with one head for each it changes nothing
+    def grouped(x: Array) -> Array:
+        if groups == 1:
+            return x
+        return xp.reshape(x, (*k.shape[:-2], groups * N, x.shape[-1]))
+
+    def ungrouped(x: Array) -> Array:
+        return x if groups == 1 else xp.reshape(x, (*q.shape[:-1], x.shape[-1]))
+
+    qs = grouped(q) * scale  # scaling q costs N d products, scaling the scores N M
+    s = ungrouped(qs @ xp.matrix_transpose(k))  # [B, H, N, d] [B, H, d, M] -> [B, H, N, M]
+    if mask is not None:
+        s += _as_bias(mask, s)
+    if causal and N > 1:
+        s += _as_bias(_causal(N, M, s), s)
+    weights = _softmax_of_own(s)
+    dropped = None
+    used = weights
+    if dropout_p:
+        dropped = dropout_mask(rng, dropout_p, weights)
+        used = weights * dropped
+    y = ungrouped(grouped(used) @ v)  # [B, H, N, M] [B, H, M, e] -> [B, H, N, e]
+
+    def vjp(dy: Array | None, dweights: Array | None = None) -> tuple[Array, Array, Array]:
+        if dy is None:
+            dy = xp.zeros_like(y)
+        # y = A v   =>   dA = dy vᵀ,  dv = Aᵀ dy
+        dv = xp.matrix_transpose(grouped(used)) @ grouped(dy)  # [M, N] [N, e] -> [M, e]
+        ds = ungrouped(grouped(dy) @ xp.matrix_transpose(v))  # [N, e] [e, M] -> [N, M]
+        # A = P m   =>   dP = dA m
+        if dropped is not None:
+            ds *= dropped
+        # P = softmax(S)   =>   dS = P (dP - sum_j dP P)
+        row = xp.vecdot(dy, y, axis=-1)  # [B, H, N]
+        if dweights is not None:
+            ds += dweights
+            row = row + xp.vecdot(dweights, weights, axis=-1)
+        ds -= xp.expand_dims(row, axis=-1)
+        ds *= weights
+        # S = (scale q) kᵀ   =>   dq = scale dS k,  dk = dSᵀ (scale q)
+        ds = grouped(ds)
+        dq = ds @ k  # [N, M] [M, d] -> [N, d]
+        dq *= scale
+        dk = xp.matrix_transpose(ds) @ qs  # [M, N] [N, d] -> [M, d]
+        return ungrouped(dq), dk, dv
+
+    return ((y, weights) if return_weights else y), vjp
+
+
+def _softmax_of_own(s: Array) -> Array:
+    """Softmax over the last axis, working in place on ``s``; a row of -inf only gives zeros."""
+    xp = array_namespace(s)
+    if not s.size:
+        return s
+    m = xp.max(s, axis=-1, keepdims=True)
+    m = xp.where(m == -math.inf, xp.zeros_like(m), m)
+    s -= m
+    s = xp.exp(s)
+    total = xp.sum(s, axis=-1, keepdims=True)
+    s /= xp.where(total == 0, xp.ones_like(total), total)
+    return s
+
+
+def _causal(N: int, M: int, like: Array) -> Array:
+    """``[N, M]``, True where key j is not after query i, the last of both being at one time."""
+    xp = array_namespace(like)
+    query = xp.expand_dims(arange_like(N, like) + (M - N), axis=1)
+    return xp.expand_dims(arange_like(M, like), axis=0) <= query
+
+
+def _as_bias(mask: Array, scores: Array) -> Array:
+    """What to add to the scores: 0 or -inf for a boolean mask."""
+    xp = array_namespace(mask, scores)
+    if mask.ndim > scores.ndim or any(
+        have not in (1, want)
+        for have, want in zip(mask.shape[::-1], scores.shape[::-1], strict=False)
+    ):
+        raise ValueError(
+            f"attention: mask has shape {tuple(mask.shape)}, the weights {tuple(scores.shape)} "
+            "(..., heads, queries, keys): the mask must broadcast to that without adding axes"
+        )
+    if xp.isdtype(mask.dtype, "bool"):
+        zero = asarray_like(0.0, scores, scores.dtype)
+        return xp.where(mask, zero, asarray_like(-math.inf, scores, scores.dtype))
+    if not xp.isdtype(mask.dtype, "real floating"):
+        raise TypeError(
+            f"attention: mask is {mask.dtype}; use a boolean mask (True = may attend), or a floating "
+            "one that is added to the scores (0 = may attend, -inf = may not)"
+        )
+    return xp.astype(mask, scores.dtype, copy=False)
+
+
+def _check_shapes(q: Array, k: Array, v: Array) -> int:
+    """How many query heads share one head of k and v."""
+    shapes = f"attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: "
+    if not (q.ndim == k.ndim == v.ndim) or q.ndim < 2:
+        raise ValueError(
+            shapes + "all three need the same number of axes, at least 2: (..., heads, length, features)"
+        )
+    if q.shape[-1] != k.shape[-1] or not q.shape[-1]:
+        raise ValueError(
+            shapes + "the last axes of q and k must agree (and not be 0): their dot product is the score"
+        )
+    if k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(
+            shapes + "k and v must agree in every axis but the last: each key has one value"
+        )
+    if q.ndim == 2:
+        return 1
+    if q.shape[:-3] != k.shape[:-3]:
+        raise ValueError(
+            shapes + "the axes before the heads (all but the last three) must agree in q, k and v"
+        )
+    heads, shared = q.shape[-3], k.shape[-3]
+    if heads == shared:
+        return 1
+    if not shared or heads % shared:
+        raise ValueError(
+            shapes + f"q has {heads} heads, k and v {shared}: their number must divide that of q"
+        )
+    return heads // shared

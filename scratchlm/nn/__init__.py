@@ -3,7 +3,7 @@
 from .attention import Attention, MultiHeadAttention
 from .containers import ModuleList, Sequential
 from .layers import Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
-from .module import Buffer, LoadResult, Module, Parameter
+from .module import Buffer, LoadResult, Module, Parameter, functional_call
 
 __all__ = [
     "Attention",
@@ -20,4 +20,5 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "Sequential",
+    "functional_call",
 ]

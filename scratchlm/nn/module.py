@@ -286,6 +286,43 @@ class Module:
         return f"{type(self).__name__}(\n  {body}\n)"
 
 
+def functional_call(
+    module: Module, tensors: Mapping[str, Tensor], *args: Any, **options: Any
+) -> Any:
+    """``module(*args, **options)`` with other ``tensors`` (by name) in place of its own.
+
+    Gradients reach those tensors, so this makes of a module a function of its parameters, as
+    :func:`scratchlm.gradcheck` wants it. A tied weight is replaced wherever it occurs.
+
+    Raises:
+        ValueError: the module has no parameter or buffer of some name, or of another shape.
+    """
+    own = dict(module._named(Parameter | Buffer))  # type: ignore[arg-type]
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise ValueError(
+                f"functional_call: {type(module).__name__} has no {name}{_nearest(name, own)}"
+            )
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"functional_call: {name} has shape {own[name].shape}, not {tensor.shape}"
+            )
+    instead = {id(own[name]): tensor for name, tensor in tensors.items()}
+    places = [
+        (vars(each), name, value)
+        for each in module.modules()
+        for name, value in vars(each).items()
+        if id(value) in instead
+    ]
+    try:
+        for attributes, name, value in places:
+            attributes[name] = instead[id(value)]
+        return module(*args, **options)
+    finally:
+        for attributes, name, value in places:
+            attributes[name] = value
+
+
 def _nearest(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""

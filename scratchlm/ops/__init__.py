@@ -1,39 +1,79 @@
 """The formulas. Each op is a function from arrays to ``(out, vjp)``; see :mod:`scratchlm.registry`."""
 
 from .activations import gelu, relu, sigmoid, silu, softplus, tanh
-from .arithmetic import add, div, mul, neg, pow, pow_scalar, sub
+from .arithmetic import add, div, maximum, minimum, mul, neg, pow, pow_scalar, sub
 from .attention import attention
 from .dropout import dropout
+from .elementwise import abs, astype, clip, cos, exp, log, sin, sqrt, where
 from .embedding import embedding
+from .linalg import einsum, matmul
 from .linear import linear
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse
 from .norm import layer_norm, rms_norm
+from .reduction import amax, amin, cumsum, mean, sum, var
+from .shape import (
+    broadcast_to,
+    concatenate,
+    getitem,
+    pad,
+    permute,
+    reshape,
+    split,
+    stack,
+)
 from .softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "abs",
     "add",
+    "amax",
+    "amin",
+    "astype",
     "attention",
     "binary_cross_entropy_with_logits",
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "cos",
     "cross_entropy",
+    "cumsum",
     "div",
     "dropout",
+    "einsum",
     "embedding",
+    "exp",
     "gelu",
+    "getitem",
     "layer_norm",
     "linear",
+    "log",
     "log_softmax",
     "logsumexp",
+    "matmul",
+    "maximum",
+    "mean",
+    "minimum",
     "mse",
     "mul",
     "neg",
+    "pad",
+    "permute",
     "pow",
     "pow_scalar",
     "relu",
+    "reshape",
     "rms_norm",
     "sigmoid",
     "silu",
+    "sin",
     "softmax",
     "softplus",
+    "split",
+    "sqrt",
+    "stack",
     "sub",
+    "sum",
     "tanh",
+    "var",
+    "where",
 ]

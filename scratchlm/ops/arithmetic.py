@@ -1,10 +1,16 @@
 """Arithmetic with broadcasting. The engine sums gradients over broadcast axes, so each ``vjp`` here is
-the scalar rule, elementwise."""
+the scalar rule, elementwise.
+
+All raise a ValueError that names the axis where two shapes do not broadcast.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import Array, array_namespace
 from ..registry import op
+from ._checks import broadcast_error
 from ._types import Vjp
 
 
@@ -15,7 +21,10 @@ def add(a: Array, b: Array) -> tuple[Array, Vjp]:
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy, dy
 
-    return a + b, vjp
+    try:
+        return a + b, vjp
+    except ValueError:
+        raise broadcast_error("add", a, b) from None
 
 
 @op("a - b", broadcasts=True)
@@ -25,7 +34,10 @@ def sub(a: Array, b: Array) -> tuple[Array, Vjp]:
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy, -dy
 
-    return a - b, vjp
+    try:
+        return a - b, vjp
+    except ValueError:
+        raise broadcast_error("sub", a, b) from None
 
 
 @op("a · b", broadcasts=True)
@@ -35,17 +47,23 @@ def mul(a: Array, b: Array) -> tuple[Array, Vjp]:
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy * b, dy * a
 
-    return a * b, vjp
+    try:
+        return a * b, vjp
+    except ValueError:
+        raise broadcast_error("mul", a, b) from None
 
 
 @op("a / b", broadcasts=True)
 def div(a: Array, b: Array) -> tuple[Array, Vjp]:
     """``a / b``, elementwise with broadcasting. ``da = dy / b``, ``db = -dy * (a / b) / b``."""
-    y = a / b
+    try:
+        y = a / b
+    except ValueError:
+        raise broadcast_error("div", a, b) from None
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         da = dy / b
-        return da, -da * y
+        return da, -(da * y)
 
     return y, vjp
 
@@ -64,17 +82,22 @@ def neg(x: Array) -> tuple[Array, Vjp]:
 def pow(a: Array, b: Array) -> tuple[Array, Vjp]:
     """``a ** b``, elementwise with broadcasting.
 
-    ``da = dy * b * a**(b - 1)``, ``db = dy * a**b * ln a``. Where ``a == 0`` the gradient of ``b`` is
-    taken as 0 (its limit for ``b > 0``), and where ``b == 0`` that of ``a`` is 0. For ``a < 0`` only
-    integer ``b`` have a real result; ``ln a`` and with it ``db`` is NaN there.
+    ``da = dy * b * a**(b - 1)``, ``db = dy * a**b * ln a``. Where ``b == 0``, ``da`` is 0; where
+    ``a == 0``, ``db`` is taken as 0, its limit for ``b > 0``. Of a negative ``a``, only whole powers
+    are real (others are NaN), and none has a derivative by ``b``: there ``db`` is NaN, which matters
+    only if ``b`` requires a gradient. For a constant exponent see :func:`pow_scalar`.
     """
     xp = array_namespace(a, b)
-    y = a**b
+    try:
+        y = a**b
+    except ValueError:
+        raise broadcast_error("pow", a, b) from None
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         one = xp.ones_like(a)
-        da = dy * xp.where(b == 0, xp.zeros_like(b), b * xp.where(b == 0, one, a) ** (b - 1))
-        db = dy * y * xp.log(xp.where(a == 0, one, a))
+        da = dy * (b * xp.where(b == 0, one, a) ** (b - 1))
+        log_a = xp.log(xp.where(a > 0, a, one))
+        db = dy * y * xp.where(a < 0, one * float("nan"), log_a)
         return da, db
 
     return y, vjp
@@ -82,11 +105,57 @@ def pow(a: Array, b: Array) -> tuple[Array, Vjp]:
 
 @op("x ^ n")
 def pow_scalar(x: Array, *, exponent: float) -> tuple[Array, Vjp]:
-    """``x ** exponent`` for a constant exponent. ``dx = dy * exponent * x**(exponent - 1)``."""
+    """``x ** exponent`` for a constant exponent. ``dx = dy * exponent * x**(exponent - 1)``.
+
+    Raises:
+        TypeError: the exponent is no number (for an array of exponents there is :func:`pow`).
+    """
+    if not isinstance(exponent, (int, float)):
+        raise TypeError(
+            f"pow_scalar: exponent must be a number, got {type(exponent).__name__}; "
+            "for an array of exponents use pow(a, b)"
+        )
+    if not isinstance(exponent, int):
+        exponent = float(exponent)  # np.float64 is a float that would widen float32
 
     def vjp(dy: Array) -> Array:
         if exponent == 0:
             return dy * 0.0
-        return dy * (exponent * x ** (exponent - 1))
+        slope = x if exponent == 2 else x ** (exponent - 1)
+        return dy * (exponent * slope)
 
     return x**exponent, vjp
+
+
+@op("max(a, b)", broadcasts=True)
+def maximum(a: Array, b: Array) -> tuple[Array, Vjp]:
+    """The larger of ``a`` and ``b``, elementwise with broadcasting; NaN where either is.
+
+    ``dy`` goes to the larger one; where both are equal, half to each.
+    """
+    xp = array_namespace(a, b)
+    try:
+        y = xp.maximum(a, b)
+    except ValueError:
+        raise broadcast_error("maximum", a, b) from None
+    return y, lambda dy: _share(xp, a > b, a == b, dy)
+
+
+@op("min(a, b)", broadcasts=True)
+def minimum(a: Array, b: Array) -> tuple[Array, Vjp]:
+    """The smaller of ``a`` and ``b``, elementwise with broadcasting; NaN where either is.
+
+    ``dy`` goes to the smaller one; where both are equal, half to each.
+    """
+    xp = array_namespace(a, b)
+    try:
+        y = xp.minimum(a, b)
+    except ValueError:
+        raise broadcast_error("minimum", a, b) from None
+    return y, lambda dy: _share(xp, a < b, a == b, dy)
+
+
+def _share(xp: Any, won: Array, tied: Array, dy: Array) -> tuple[Array, Array]:
+    """``dy`` to the first input where it won, half of it where both did; the rest to the second."""
+    da = xp.where(won, dy, xp.where(tied, dy * 0.5, xp.zeros_like(dy)))
+    return da, dy - da

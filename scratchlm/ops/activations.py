@@ -1,7 +1,7 @@
 """Activation functions: elementwise, any shape, the dtype kept.
 
-Each Jacobian is diagonal, so each ``vjp`` is ``dy * f'(x)``. Where ``f'`` is a function of the output
-(sigmoid, tanh), the output is what backward keeps.
+Each Jacobian is diagonal, so each ``vjp`` is ``dy * f'(x)``. Where ``f'`` is a function of the
+output (sigmoid, tanh), the output is what backward keeps.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from .special import erf
 def stable_sigmoid(x: Array) -> Array:
     """``1 / (1 + exp(-x))`` with no exponent above 0, hence nothing to overflow.
 
-    For ``x < 0`` the fraction is multiplied through by ``exp(x)``: ``exp(x) / (exp(x) + 1)``.
+    For ``x < 0`` the fraction is multiplied through by ``exp(x)``: ``exp(x) / (exp(x) + 1)``. Both
+    cases in one are ``exp(min(x, 0)) / (1 + exp(-|x|))``.
     """
     xp = array_namespace(x)
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, asarray_like(1.0, x, x.dtype), e) / (1.0 + e)
+    y = xp.exp(xp.minimum(x, asarray_like(0.0, x, x.dtype)))
+    y /= 1.0 + xp.exp(-xp.abs(x))
+    return y
 
 
 def stable_softplus(x: Array) -> Array:
@@ -72,12 +74,11 @@ def relu(x: Array) -> tuple[Array, Vjp]:
     Source: Nair & Hinton 2010; D2 §4.3.2.
     """
     xp = array_namespace(x)
-    zero = asarray_like(0.0, x, x.dtype)
 
     def vjp(dy: Array) -> Array:
-        return xp.where(x > 0, dy, zero)
+        return dy * xp.astype(x > 0, x.dtype)
 
-    return xp.maximum(x, zero), vjp
+    return xp.maximum(x, asarray_like(0.0, x, x.dtype)), vjp
 
 
 @op("silu(x) = x · σ(x)")
@@ -111,8 +112,8 @@ def softplus(x: Array) -> tuple[Array, Vjp]:
 def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, Vjp]:
     """``y = x * Φ(x)``, with ``Φ`` the distribution function of the standard normal.
 
-    ``approximate="none"``: ``Φ(x) = (1 + erf(x / sqrt(2))) / 2``, so ``y' = Φ(x) + x φ(x)`` with the
-    density ``φ(x) = exp(-x² / 2) / sqrt(2π)``.
+    ``approximate="none"``: ``Φ(x) = (1 + erf(x / sqrt(2))) / 2``, so ``y' = Φ(x) + x φ(x)`` with
+    the density ``φ(x) = exp(-x² / 2) / sqrt(2π)``.
 
     ``approximate="tanh"`` (GPT-2's): ``Φ(x) ≈ (1 + t) / 2``, ``t = tanh(u)``,
     ``u = sqrt(2/π) * (x + 0.044715 x³)``. Then ``y' = (1 + t) / 2 + x (1 - t²) u' / 2`` with

@@ -30,19 +30,24 @@ def attention(
 
         q [B, H, N, d]   k [B, Hkv, M, d]   v [B, Hkv, M, e]   ->   y [B, H, N, e]
 
-    q, k, v may also be plain matrices ``[N, d]``, ``[M, d]``, ``[M, e]``. Where Hkv is less than H it
-    divides it, and each group of ``H / Hkv`` neighbouring query heads shares one head of k and v
-    (grouped-query attention; Hkv = 1 is multi-query). Nothing is copied for it: the queries of a
-    group are laid one below the other, as one longer sequence.
+    q, k, v may also be plain matrices ``[N, d]``, ``[M, d]``, ``[M, e]``. Where Hkv is less than H
+    it divides it, and each group of ``H / Hkv`` neighbouring query heads shares one head of k and v
+    (grouped-query attention; Hkv = 1 is multi-query). No copies of k and v are made for it: the
+    queries of a group are laid one below the other, as one longer sequence.
 
     Args:
+        q: queries ``[B, H, N, d]``, what each position looks for.
+        k: keys ``[B, Hkv, M, d]``, what each position is found by.
+        v: values ``[B, Hkv, M, e]``, what each position gives.
         mask: broadcastable to ``[B, H, N, M]``. Boolean: True where the query may attend. Floating:
             added to the scaled scores; -inf forbids.
         causal: a query sees no later key. The last query is aligned with the last key, so query i
-            sees keys ``j <= i + M - N`` (as a cache of past keys needs; for N = M the usual triangle).
-            Goes together with ``mask``: what either forbids is forbidden.
-        scale: default ``1 / sqrt(d)``, which keeps the variance of the scores at that of one product.
-        dropout_p: share of weights dropped (inverted dropout), drawn once in forward from ``rng``.
+            sees keys ``j <= i + M - N``: the usual triangle for N = M, and what new queries need
+            beside a cache of past keys. (PyTorch aligns the first ones.) Goes together with
+            ``mask``: what either forbids is forbidden.
+        scale: default ``1 / sqrt(d)``: a sum of d products has d times the variance of one.
+        dropout_p: share of weights dropped (inverted dropout), drawn once in forward.
+        rng: the ``numpy.random.Generator`` that dropout draws from.
         return_weights: return ``(y, weights)``, weights ``[B, H, N, M]`` being the softmax before
             dropout. Either may carry a cotangent.
 
@@ -62,15 +67,14 @@ def attention(
             ``[0, 1)`` or without ``rng``.
         TypeError: a mask of integers, an ``rng`` that is no generator.
 
-    Source: Vaswani 2017, eq. 1 and §3.2; D1 §4.1.1, D3 §4.1, D4 §4.1.1. Groups: Ainslie 2023, §2.2. The
-    row sum: Dao 2022, App. B.
+    Source: Vaswani 2017, eq. 1 and §3.2; D1 §4.1.1, D3 §4.1, D4 §4.1.1 and §4.2.1.
+    Groups: Ainslie 2023, §2.2. The row sum: Dao 2022, App. B.
     """
     groups = _check_shapes(q, k, v)
     check_dropout("attention", dropout_p, rng, option="dropout_p")
     xp = array_namespace(q, k, v)
     *_, N, d = q.shape
-    M, e = v.shape[-2:]
-    whole = (*q.shape[:-1], M)  # [B, H, N, M]
+    M = k.shape[-2]
     if scale is None:
         scale = 1 / math.sqrt(d)
 
@@ -160,8 +164,8 @@ def _as_bias(mask: Array, scores: Array) -> Array:
         return xp.where(mask, zero, asarray_like(-math.inf, scores, scores.dtype))
     if not xp.isdtype(mask.dtype, "real floating"):
         raise TypeError(
-            f"attention: mask is {mask.dtype}; use a boolean mask (True = may attend), or a floating "
-            "one that is added to the scores (0 = may attend, -inf = may not)"
+            f"attention: mask is {mask.dtype}; use a boolean mask (True = may attend), or a "
+            "floating one that is added to the scores (0 = may attend, -inf = may not)"
         )
     return xp.astype(mask, scores.dtype, copy=False)
 
@@ -171,11 +175,12 @@ def _check_shapes(q: Array, k: Array, v: Array) -> int:
     shapes = f"attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: "
     if not (q.ndim == k.ndim == v.ndim) or q.ndim < 2:
         raise ValueError(
-            shapes + "all three need the same number of axes, at least 2: (..., heads, length, features)"
+            shapes + "all three need the same number of axes, (..., heads, length, features) or "
+            "(length, features)"
         )
     if q.shape[-1] != k.shape[-1] or not q.shape[-1]:
         raise ValueError(
-            shapes + "the last axes of q and k must agree (and not be 0): their dot product is the score"
+            shapes + "the last axes of q and k must agree (and not be 0), for a dot product"
         )
     if k.shape[:-1] != v.shape[:-1]:
         raise ValueError(

@@ -10,7 +10,9 @@ from ._types import Vjp
 
 
 @op("y = x · m / (1 - p)")
-def dropout(x: Array, *, p: float = 0.5, rng: Any = None, training: bool = True) -> tuple[Array, Vjp]:
+def dropout(
+    x: Array, *, p: float = 0.5, rng: Any = None, training: bool = True
+) -> tuple[Array, Vjp]:
     """``y = x * m / (1 - p)``, each ``m`` 0 with probability p, else 1; any shape.
 
     Dividing by ``1 - p`` while training ("inverted" dropout) keeps the mean of y at x, so that
@@ -18,7 +20,10 @@ def dropout(x: Array, *, p: float = 0.5, rng: Any = None, training: bool = True)
     in forward; backward uses the same: ``dx = dy * m / (1 - p)``.
 
     Args:
+        x: any shape.
+        p: the share that is dropped, in ``[0, 1)``.
         rng: a ``numpy.random.Generator``; needed unless y is x.
+        training: whether to drop at all.
 
     Raises:
         ValueError: p outside ``[0, 1)``, or no ``rng``.
@@ -45,10 +50,12 @@ def dropout_mask(rng: Any, p: float, like: Array) -> Array:
     return mask
 
 
-def check_dropout(name: str, p: float, rng: Any, training: bool = True, *, option: str = "p") -> None:
+def check_dropout(
+    name: str, p: float, rng: Any, training: bool = True, *, option: str = "p"
+) -> None:
     """Refuse a probability outside ``[0, 1)``, and randomness without its source."""
     if not 0 <= p < 1:
-        raise ValueError(f"{name}: {option} is {p}; the share dropped must be at least 0 and below 1")
+        raise ValueError(f"{name}: {option} is {p}; the share dropped must be in [0, 1)")
     if rng is None and training and p > 0:
         raise ValueError(
             f"{name}: {option}={p} draws random numbers, but rng is missing; pass "

@@ -9,11 +9,13 @@ from ._types import Vjp
 
 @op("y = W[ids]")
 def embedding(ids: Array, weight: Array) -> tuple[Array, Vjp]:
-    """``y = weight[ids]``: ids ``[...]`` integers in ``[0, V)``, weight ``[V, d]`` -> ``[..., d]``.
+    """``y = weight[ids]``, a row of the table for each id.
 
-    A lookup is the product of a one-hot matrix with the table, ``y = O W`` with ``O[n, ids[n]] = 1``,
-    so ``dW = Oᵀ dy``: row v receives the sum of ``dy`` over all places where v stands. That is a
-    scatter-add. An id that occurs twice adds twice, and ids have no gradient.
+    Shapes: ids ``[...]``, integers in ``[0, V)``, weight ``[V, d]`` -> y ``[..., d]``.
+
+    A lookup is the product of a one-hot matrix with the table, ``y = O W`` with
+    ``O[n, ids[n]] = 1``, so ``dW = Oᵀ dy``: row v receives the sum of ``dy`` over all places where
+    v stands. That is a scatter-add: an id that occurs twice adds twice. Ids have no gradient.
 
     Raises:
         TypeError: ids are not integers.
@@ -24,7 +26,8 @@ def embedding(ids: Array, weight: Array) -> tuple[Array, Vjp]:
     """
     if weight.ndim != 2:
         raise ValueError(
-            f"embedding: weight has shape {tuple(weight.shape)}; it must be (V, d), a row for each id"
+            f"embedding: weight has shape {tuple(weight.shape)}; it must be (V, d), a row for "
+            "each id"
         )
     check_ids(ids, weight.shape[0], what="embedding")
     xp = array_namespace(ids, weight)

@@ -11,8 +11,9 @@ from ._types import Vjp
 
 @op("y = x Wᵀ + b")
 def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Vjp]:
-    """``y = x Wᵀ + b``: x ``[..., in]``, weight ``[out, in]``, bias ``[out]`` or None -> ``[..., out]``.
+    """``y = x Wᵀ + b`` over the last axis.
 
+    Shapes: x ``[..., in]``, weight ``[out, in]``, bias ``[out]`` or None -> y ``[..., out]``.
     All axes but the last are rows of one matrix, so that forward is one matrix product and backward
     two. With ``y[n, o] = sum_i x[n, i] W[o, i] + b[o]``::
 
@@ -27,21 +28,23 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, V
     """
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"linear: x {tuple(x.shape)} and weight {tuple(weight.shape)}: the last axis of x must be "
-            "as long as the last of weight, which is (out, in)"
+            f"linear: x {tuple(x.shape)} and weight {tuple(weight.shape)}: the last axis of x must "
+            "be as long as the last of weight, which is (out, in)"
         )
     outs, ins = weight.shape
     if bias is not None and bias.shape != (outs,):
         raise ValueError(
-            f"linear: bias has shape {tuple(bias.shape)}, weight {tuple(weight.shape)}: bias must be "
-            f"({outs},), one for each output"
+            f"linear: bias has shape {tuple(bias.shape)}, weight {tuple(weight.shape)}: bias must "
+            f"be ({outs},), one for each output"
         )
     xp = array_namespace(x, weight, bias)
     rows = math.prod(x.shape[:-1])
     x2 = xp.reshape(x, (rows, ins))
     y = x2 @ weight.T  # [N, in] [in, out] -> [N, out]
-    if bias is not None:
-        y += bias
+    if bias is not None and bias.dtype == y.dtype:
+        y += bias  # y was made here, so it may be changed in place
+    elif bias is not None:
+        y = y + bias
 
     def vjp(dy: Array) -> tuple[Array | None, ...]:
         dy2 = xp.reshape(dy, (rows, outs))

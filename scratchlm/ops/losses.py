@@ -6,14 +6,13 @@ from ..backend import (
     Array,
     arange_like,
     array_namespace,
-    asarray_like,
     check_ids,
     is_floating,
     scatter_add,
 )
 from ..registry import op
 from ._types import Vjp
-from .activations import stable_sigmoid
+from .activations import stable_sigmoid, stable_softplus
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -30,8 +29,8 @@ def cross_entropy(
 ) -> tuple[Array, Vjp]:
     """``L = -ln softmax(logits)[target]``, the surprise at the right class, averaged.
 
-    Shapes: logits ``[..., C]``, target ``[...]`` integers. (Classes are the last axis, as everywhere
-    here; PyTorch has them second.)
+    Shapes: logits ``[..., C]``, target ``[...]`` integers. (Classes are the last axis, as
+    everywhere here; PyTorch has them second.)
 
     In full, with class weights ``w`` (default 1) and smoothing ``ε``, the loss of one row is
     ``l = -sum_c q_c ln p_c``, where ``p = softmax(x)`` and::
@@ -40,12 +39,13 @@ def cross_entropy(
 
     ``"mean"`` divides the sum of ``l`` by the sum of ``w_t`` over the rows that count (without
     weights, by their number). Rows whose target is ``ignore_index`` do not count and get a zero
-    gradient. If no row counts (or all that do weigh 0), the mean is over nothing: it is 0 here, with
-    zero gradients, where PyTorch gives NaN; so a batch that is all padding changes nothing instead
-    of destroying the model.
+    gradient. If no row counts (or all that do weigh 0), the mean is over nothing: here it is 0,
+    with zero gradients, where PyTorch gives NaN. A batch that is all padding then changes nothing,
+    instead of destroying the model.
 
-    Derivation: ``ln p_c = x_c - ln sum_k exp(x_k)`` has the derivative ``[c = j] - p_j`` by ``x_j``,
-    so ``dl/dx_j = p_j sum_c q_c - q_j``; without weights and smoothing, ``softmax - onehot``.
+    Derivation: ``ln p_c = x_c - ln sum_k exp(x_k)`` has by ``x_j`` the derivative
+    ``[c = j] - p_j``, so ``dl/dx_j = p_j sum_c q_c - q_j``, which is ``softmax - onehot`` without
+    weights and smoothing.
 
     Raises:
         ValueError: shapes, an unknown reduction, or a smoothing outside ``[0, 1]``.
@@ -64,11 +64,13 @@ def cross_entropy(
     classes = logits.shape[-1]
     if weight is not None and weight.shape != (classes,):
         raise ValueError(
-            f"cross_entropy: weight has shape {tuple(weight.shape)}; it must be ({classes},), one for "
-            "each class"
+            f"cross_entropy: weight has shape {tuple(weight.shape)}; it must be ({classes},), one "
+            "for each class"
         )
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; it must be in [0, 1]")
+        raise ValueError(
+            f"cross_entropy: label_smoothing is {label_smoothing}; it must be in [0, 1]"
+        )
     if is_floating(target):
         raise TypeError(
             f"cross_entropy: targets must be integer class ids, got {target.dtype}; "
@@ -172,8 +174,9 @@ def binary_cross_entropy_with_logits(
 ) -> tuple[Array, Vjp]:
     """``L = -a t ln σ(x) - (1 - t) ln(1 - σ(x))``, ``a`` the ``pos_weight``, averaged.
 
-    logits x and target t (the probability of "yes", usually 0 or 1) have one shape; pos_weight is a
-    number or broadcasts to it. As ``-ln(1 - σ(x)) = x - ln σ(x)``, and ``-ln σ(x) = softplus(-x)``::
+    logits x and target t (the probability of "yes", usually 0 or 1) have one shape; pos_weight is
+    a number, or broadcasts to it. As ``-ln σ(x) = softplus(-x)`` and
+    ``-ln(1 - σ(x)) = x - ln σ(x)``::
 
         l  = (1 - t) x + b softplus(-x)     b = 1 + (a - 1) t
         dx = (1 - t) - b σ(-x)              σ(x) - t for a = 1
@@ -190,14 +193,14 @@ def binary_cross_entropy_with_logits(
     _check_same(name, logits, target)
     xp = array_namespace(logits, target)
     if not is_floating(target):
-        raise TypeError(f"{name}: target is {target.dtype}; probabilities are floating: .astype(float)")
+        raise TypeError(
+            f"{name}: target is {target.dtype}; probabilities are floating: .astype(float)"
+        )
     extra = 0.0 if pos_weight is None else pos_weight - 1.0  # a - 1
     if not isinstance(pos_weight, (int, float, type(None))):
         _check_broadcasts(name, "pos_weight", pos_weight, logits)
     slope = 1.0 + extra * target  # b
-    softplus = xp.log1p(xp.exp(-xp.abs(logits))) + xp.maximum(
-        -logits, asarray_like(0.0, logits, logits.dtype)
-    )
+    softplus = stable_softplus(-logits)
     value = (1.0 - target) * logits + slope * softplus
     factor = 1 / max(1, value.size) if reduction == "mean" else 1.0
     if reduction != "none":
@@ -219,8 +222,8 @@ def _check_reduction(name: str, reduction: str) -> None:
 def _check_same(name: str, x: Array, target: Array) -> None:
     if x.shape != target.shape:
         raise ValueError(
-            f"{name}: the prediction has shape {tuple(x.shape)}, the target {tuple(target.shape)}: they "
-            "must be equal, nothing is broadcast here; reshape one of them"
+            f"{name}: the prediction has shape {tuple(x.shape)}, the target {tuple(target.shape)}: "
+            "they must be equal, nothing is broadcast here; reshape one of them"
         )
 
 
@@ -229,5 +232,6 @@ def _check_broadcasts(name: str, what: str, x: Array, to: Array) -> None:
         have not in (1, want) for have, want in zip(x.shape[::-1], to.shape[::-1], strict=False)
     ):
         raise ValueError(
-            f"{name}: {what} has shape {tuple(x.shape)}, which does not broadcast to {tuple(to.shape)}"
+            f"{name}: {what} has shape {tuple(x.shape)}, which does not broadcast to "
+            f"{tuple(to.shape)}"
         )

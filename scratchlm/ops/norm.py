@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import Array, array_namespace
 from ..registry import op
 from ._types import Vjp
@@ -16,16 +18,17 @@ def layer_norm(
     Shapes: x ``[..., d]``, weight and bias ``[d]`` or None. The variance is ``mean((x - mean)²)``,
     divided by d and not by d - 1, and ``eps`` stands under the root.
 
-    Derivation, for one row, with ``r = 1 / sqrt(var + eps)``, ``n = (x - mean) r``, ``g = dy * weight``
-    (the cotangent of n), and ``sum(n) = 0``, ``sum(n²) ≈ d``::
+    Derivation, for one row, with ``r = 1 / sqrt(var + eps)``, ``n = (x - mean) r``, and the
+    cotangent of n, ``g = dy * weight``. As the deviations ``x - mean`` add up to 0,
+    ``dvar/dx_i = 2 (x_i - mean) / d``, hence ``dr/dx_i = -r³ (x_i - mean) / d = -r² n_i / d`` and::
 
-        dn_j/dx_i = r (δ_ij - 1/d) - n_i n_j r / d      as  dr/dx_i = -r² n_i / d
-        dx_i      = sum_j g_j dn_j/dx_i
-                  = r (g_i - mean(g) - n_i mean(g n))
-        dweight   = sum over rows of dy * n             dbias = sum over rows of dy
+        dn_j/dx_i = r (δ_ij - 1/d) + (x_j - mean) dr/dx_i = r (δ_ij - 1/d - n_i n_j / d)
+        dx_i      = sum_j g_j dn_j/dx_i = r (g_i - mean(g) - n_i mean(g n))
+        dweight   = sum over rows of dy * n
+        dbias     = sum over rows of dy
 
-    So the gradient loses its mean and its part along n: a layer norm does not see a shift or a
-    stretch of its input, and so passes no gradient in those two directions.
+    So the gradient loses its mean and its part along n: a layer norm sees neither a shift nor (but
+    for eps) a stretch of its input, and passes no gradient in those two directions.
 
     Raises:
         ValueError: weight or bias not of shape ``(d,)``, or ``d == 0``.
@@ -60,10 +63,13 @@ def layer_norm(
 def rms_norm(x: Array, weight: Array | None = None, *, eps: float = 1e-6) -> tuple[Array, Vjp]:
     """``y = x / sqrt(mean(x²) + eps) * weight`` over the last axis: layer norm without the mean.
 
-    Shapes: x ``[..., d]``, weight ``[d]`` or None. With ``r = 1 / sqrt(mean(x²) + eps)``, ``n = x r``
-    and ``g = dy * weight``, as ``dr/dx_i = -r² n_i / d``::
+    Shapes: x ``[..., d]``, weight ``[d]`` or None.
 
-        dx_i    = sum_j g_j (r δ_ij - r n_i n_j / d) = r (g_i - n_i mean(g n))
+    Derivation, for one row, with ``r = 1 / sqrt(mean(x²) + eps)``, ``n = x r`` and
+    ``g = dy * weight``. As ``dr/dx_i = -r³ x_i / d = -r² n_i / d``::
+
+        dn_j/dx_i = r δ_ij + x_j dr/dx_i = r (δ_ij - n_i n_j / d)
+        dx_i    = sum_j g_j dn_j/dx_i = r (g_i - n_i mean(g n))
         dweight = sum over rows of dy * n
 
     Raises:
@@ -87,9 +93,9 @@ def rms_norm(x: Array, weight: Array | None = None, *, eps: float = 1e-6) -> tup
     return y, vjp
 
 
-def _row_dot(xp: object, a: Array, b: Array) -> Array:
+def _row_dot(xp: Any, a: Array, b: Array) -> Array:
     """``sum(a * b)`` over the last axis, kept, without an array for the product."""
-    return xp.expand_dims(xp.vecdot(a, b, axis=-1), axis=-1)  # type: ignore[attr-defined]
+    return xp.expand_dims(xp.vecdot(a, b, axis=-1), axis=-1)
 
 
 def _check(name: str, x: Array, **parameters: Array | None) -> int:

@@ -1,0 +1,239 @@
+"""Checkpoints: a folder of safetensors and JSON that is there as a whole or not at all.
+
+Everything is written into a folder under another name and forced onto the disk, and only then is
+the folder renamed. A rename happens or does not, so whatever interrupts a save (a full disk,
+``kill -9``, a power cut) the checkpoints before it stay as they were. Sizes and checksums tell a
+damaged file from a good one. No pickle: loading a checkpoint runs no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..text import CharVocab
+
+STATE = "state.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds: named groups of arrays, and a state for JSON."""
+
+    path: Path
+    arrays: dict[str, dict[str, np.ndarray]]
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: str | Path,
+    step: int,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+) -> Path:
+    """Write ``folder/checkpoint-<step>``, then remove all but the newest ``keep``.
+
+    Args:
+        folder: of the run; made if it is not there.
+        step: how many updates were done.
+        arrays: file name → array name → array; each becomes ``<file name>.safetensors``.
+        state: what JSON can say.
+        keep: how many checkpoints to leave, this one included.
+
+    Raises:
+        OSError: the disk is full, the folder cannot be written; the message names the checkpoint
+            before, which is intact.
+    """
+    from safetensors.numpy import save
+
+    folder = Path(folder)
+    name = _free_name(folder, step)
+    temporary = folder / f".saving-{os.getpid()}-{name}"
+    try:
+        temporary.mkdir(parents=True)
+        files = {}
+        for kind, group in arrays.items():
+            # safetensors writes the memory as it lies: a transposed view would come out scrambled
+            raw = save({key: np.ascontiguousarray(array) for key, array in group.items()})
+            files[f"{kind}.safetensors"] = {"bytes": len(raw), "crc32": zlib.crc32(raw)}
+            _write(temporary / f"{kind}.safetensors", raw)
+        about = {"format": FORMAT, "step": step, "files": files, **state}
+        _write(temporary / STATE, json.dumps(about, indent=1, ensure_ascii=False).encode())
+        _sync_folder(temporary)
+        temporary.rename(folder / name)
+        _sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        former = checkpoints(folder)
+        intact = f"{former[-1]} is intact" if former else "there is no earlier one"
+        raise OSError(
+            error.errno, f"could not save {folder / name}: {error.strerror or error}; {intact}"
+        ) from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    for stray in folder.glob(".saving-*"):  # left by a process that was killed
+        shutil.rmtree(stray, ignore_errors=True)
+    return folder / name
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints of a run, oldest first (by step)."""
+    found = [p for p in Path(folder).glob("checkpoint-*") if _number(p) is not None and p.is_dir()]
+    return sorted(found, key=lambda p: _number(p) or (0, 0))
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint, or the newest good one of a run's folder.
+
+    A damaged one is passed over with a warning that names it, and the one before is read.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint named, or every one of the run, is damaged.
+    """
+    path = Path(path)
+    if (path / STATE).exists() or _number(path) is not None:
+        return _read(path)
+    found = checkpoints(path)
+    if not found:
+        raise FileNotFoundError(f"load_checkpoint: {path} is no checkpoint, and holds none")
+    for candidate in reversed(found):
+        try:
+            checkpoint = _read(candidate)
+        except ValueError as error:
+            if candidate is found[0]:
+                raise
+            warnings.warn(f"{error}; going back to the one before", stacklevel=2)
+        else:
+            return checkpoint
+    raise AssertionError("unreachable")
+
+
+def load_model(path: str | Path) -> tuple[Any, CharVocab | None, dict[str, Any]]:
+    """The model of a checkpoint (or of a run's folder), its vocabulary, and the saved state.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_checkpoint``; or the model is of a kind that cannot
+            be made from its configuration alone.
+    """
+    from ..models import GPT, GPTConfig
+
+    checkpoint = load_checkpoint(path)
+    about = checkpoint.state["model"]
+    if about["kind"] != "GPT":
+        raise ValueError(
+            f"load_model: {checkpoint.path} holds a {about['kind']}; make one in Python, then "
+            "model.load_state_dict(load_checkpoint(path).arrays['model'])"
+        )
+    weights = checkpoint.arrays["model"]
+    model = GPT(GPTConfig.from_dict(about["config"]), rng=0, dtype=about["dtype"])
+    model.load_state_dict(weights)
+    saved = checkpoint.state.get("vocabulary")
+    return model, CharVocab.from_dict(saved) if saved else None, checkpoint.state
+
+
+def _read(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    def damaged(why: str) -> ValueError:
+        former = [p for p in checkpoints(path.parent) if (_number(p) or ()) < (_number(path) or ())]
+        hint = f"; the one before is {former[-1]}" if former else "; there is no earlier one"
+        return ValueError(f"checkpoint {path} is damaged: {why}{hint}")
+
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        files = state["files"]
+        form = state["format"]
+    except OSError as error:
+        raise damaged(f"{STATE} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(f"{STATE} is cut off or no JSON of a checkpoint ({error})") from error
+    if form != FORMAT:
+        raise ValueError(
+            f"checkpoint {path} has format {form}, this version reads {FORMAT}; "
+            "update scratchlm, or load it with the version that wrote it"
+        )
+    arrays = {}
+    for name, about in files.items():
+        try:
+            raw = (path / name).read_bytes()
+        except OSError as error:
+            raise damaged(f"{name} cannot be read ({error.strerror})") from error
+        if len(raw) != about["bytes"]:
+            raise damaged(f"{name} has {len(raw):,} bytes of {about['bytes']:,}, it is cut off")
+        if zlib.crc32(raw) != about["crc32"]:
+            raise damaged(f"{name} was changed since it was written (its checksum differs)")
+        try:
+            arrays[name.removesuffix(".safetensors")] = load(raw)
+        except SafetensorError as error:
+            raise damaged(f"{name} is no safetensors file ({error})") from error
+    return Checkpoint(path, arrays, state)
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make the folder if need be and try to write into it: before training, not after.
+
+    Raises:
+        OSError: it cannot be made, or written to; the message says why.
+    """
+    folder = Path(folder)
+    probe = folder / f".saving-{os.getpid()}-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(probe, b"scratchlm")
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        raise OSError(
+            error.errno,
+            f"cannot write to the output folder {folder}: {error.strerror or error}; "
+            "choose another one with --out",
+        ) from error
+    return folder
+
+
+def _write(path: Path, raw: bytes) -> None:
+    """Write a file and force it onto the disk."""
+    with path.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the names in a folder onto the disk (Windows does so by itself, and can't be asked)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """``checkpoint-000020`` → (20, 1), ``checkpoint-000020-2`` → (20, 2), anything else → None."""
+    match = re.fullmatch(r"checkpoint-(\d+)(?:-(\d+))?", path.name)
+    return (int(match[1]), int(match[2] or 1)) if match else None
+
+
+def _free_name(folder: Path, step: int) -> str:
+    """A name that is not taken: a step saved twice must not touch what was saved first."""
+    taken = [n for p in folder.glob("checkpoint-*") if (n := _number(p)) and n[0] == step]
+    again = max((n[1] for n in taken), default=0) + 1
+    return f"checkpoint-{step:06d}" + (f"-{again}" if again > 1 else "")

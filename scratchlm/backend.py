@@ -1,12 +1,13 @@
 """NumPy or CuPy: the few things that the array API standard leaves out.
 
-Inside an op, ``xp = array_namespace(x, ...)`` gives the functions for the arrays at hand, and there is
-no global to swap. What the standard lacks is here: scatter-add, random numbers (drawn on the CPU and
-moved, so a seed means the same on every device), range-checked ids, and copies to the host.
+Inside an op, ``xp = array_namespace(x, ...)`` gives the functions for the arrays at hand, and there
+is no global to swap. What the standard lacks is here: scatter-add, random numbers (drawn on the CPU
+and moved, so a seed means the same on every device), range-checked ids, and copies to the host.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -93,30 +94,44 @@ def check_ids(ids: Array, size: int, *, what: str) -> None:
 
 def is_floating(x: Array) -> bool:
     """Whether ``x`` has a real floating dtype, the only kind that can carry a gradient."""
-    return bool(np.issubdtype(x.dtype, np.floating)) if type(x) is np.ndarray else bool(
-        array_namespace(x).isdtype(x.dtype, "real floating")
-    )
+    return x.dtype.kind == "f"
 
 
-def to_device(x: Array, device: Any) -> Array:
-    """``x`` on ``"cpu"`` (NumPy) or ``"cuda"`` / ``"cuda:1"`` (CuPy).
+def to_device(x: Array, device: str) -> Array:
+    """``x`` on ``"cpu"`` (NumPy), ``"cuda"`` or ``"cuda:1"`` (CuPy); itself if it is there.
 
     Raises:
-        RuntimeError: no CuPy, or no GPU; the message says what to install.
         ValueError: an unknown device.
+        RuntimeError: no CuPy, or no GPU; the message says what to install.
     """
-    if device == "cpu":
-        return to_host(x)
     kind, _, number = str(device).partition(":")
-    if kind != "cuda":
-        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:<number>'")
+    if kind not in devices or not (number or "0").isdecimal():
+        known = ", ".join(map(repr, devices))
+        raise ValueError(f"unknown device {device!r}; known are {known}, also as '<name>:<number>'")
+    return devices[kind](x, int(number or 0))
+
+
+def _to_cuda(x: Array, number: int) -> Array:
     try:
         import cupy
     except ImportError:
         raise RuntimeError(
             "device 'cuda' needs CuPy: pip install 'scratchlm[cuda12]' (or cuda13)"
         ) from None
-    if cupy.cuda.runtime.getDeviceCount() == 0:
-        raise RuntimeError("device 'cuda': CuPy is installed, but finds no GPU")
-    with cupy.cuda.Device(int(number or 0)):
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:  # no driver at all
+        raise RuntimeError(
+            f"device 'cuda': CuPy is installed, but finds no GPU ({error})"
+        ) from None
+    if number >= count:
+        raise RuntimeError(f"device 'cuda:{number}': CuPy finds {count} GPUs")
+    with cupy.cuda.Device(number):
         return cupy.asarray(x)
+
+
+# name -> function(array, number): how an array gets there
+devices: dict[str, Callable[[Array, int], Array]] = {
+    "cpu": lambda x, _: to_host(x),
+    "cuda": _to_cuda,
+}

@@ -51,6 +51,7 @@ class Op:
         self.implementations = {REFERENCE: Implementation(REFERENCE, function)}
         self.chosen: OpFunction | None = None  # set by use(); None picks the best that can
         self.run: OpFunction = function  # what a call runs: kept as one attribute, for speed
+        self._ranked: list[Implementation] | None = None  # those that can run here, best first
 
     def input_name(self, index: int) -> str:
         """The name of positional input ``index`` (``xs[2]`` for a variadic op)."""
@@ -65,13 +66,14 @@ class Op:
         self.implementations[implementation.name] = implementation
         self._refresh()
 
-    def choose(self, choice: str | OpFunction | None) -> OpFunction | None:
-        """Fix what runs; returns the former choice, to give back later."""
-        former, self.chosen = self.chosen, self._resolve(choice)
+    def choose(self, function: OpFunction | None) -> OpFunction | None:
+        """Fix what runs (None: the best); returns the former choice, to give back later."""
+        former, self.chosen = self.chosen, function
         self._refresh()
         return former
 
     def _refresh(self) -> None:
+        self._ranked = None
         if self.chosen is not None:
             self.run = self.chosen
         elif len(self.implementations) == 1:
@@ -83,14 +85,17 @@ class Op:
         return self.select(*arrays, **options).function(*arrays, **options)
 
     def select(self, *arrays: Any, **options: Any) -> Implementation:
-        """The available implementation of highest priority that supports this call."""
-        for candidate in sorted(self.implementations.values(), key=lambda i: -i.priority):
-            supported = candidate.supports is None or candidate.supports(*arrays, **options)
-            if supported and candidate.unavailable() is None:
+        """The implementation of highest priority that can run here and supports this call."""
+        if self._ranked is None:
+            able = [i for i in self.implementations.values() if i.unavailable() is None]
+            self._ranked = sorted(able, key=lambda i: -i.priority)
+        for candidate in self._ranked:
+            if candidate.supports is None or candidate.supports(*arrays, **options):
                 return candidate
         raise RuntimeError(f"{self.name}: no implementation supports this call")
 
-    def _resolve(self, choice: str | OpFunction | None) -> OpFunction | None:
+    def resolve(self, choice: str | OpFunction | None) -> OpFunction | None:
+        """The function that a choice given to :class:`use` stands for."""
         if choice is None:
             return None
         if callable(choice):
@@ -107,11 +112,13 @@ class Op:
         return known.function
 
     def _adapt(self, function: OpFunction) -> OpFunction:
-        """Let a student's op leave out options it does not use, as long as they have their default."""
+        """Let a student's op leave out options, as long as they have their default value."""
         parameters = inspect.signature(function).parameters.values()
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return function
-        accepted = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        accepted = {
+            p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        }
         defaults = {
             p.name: p.default
             for p in self.signature.parameters.values()
@@ -124,9 +131,11 @@ class Op:
         def adapted(*arrays: Any, **options: Any) -> tuple[Any, Callable[..., Any]]:
             for name in defaults.keys() & options.keys():
                 value = options.pop(name)
-                if value is not defaults[name] and value != defaults[name]:
+                if value is not defaults[name] and not (
+                    isinstance(value, (bool, int, float, str)) and value == defaults[name]
+                ):
                     raise TypeError(
-                        f"{self.name} is called with {name}={value!r}, but "
+                        f"{self.name} is called with {name}={value!r:.40}, but "
                         f"{function.__name__} takes no option {name!r}: add `{name}` to its "
                         f"keywords, as in {self.name}{self.signature}"
                     )
@@ -140,10 +149,13 @@ class Op:
         for name in options:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = (
+                    f"did you mean {close[0]!r}?"
+                    if close
+                    else f"it has {', '.join(known) or 'none'}"
+                )
                 raise TypeError(
-                    f"{self.name} has no option {name!r}{hint} Its signature: "
-                    f"{self.name}{self.signature}"
+                    f"{self.name} has no option {name!r}; {hint} ({self.name}{self.signature})"
                 ) from None
 
 
@@ -153,9 +165,9 @@ _ops: dict[str, Op] = {}
 def op(formula: str, *, broadcasts: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as the reference implementation of the op of its name.
 
-    ``formula`` is the one-line formula shown in graphs and tables. ``broadcasts=True`` says that the
-    inputs broadcast against each other: the ``vjp`` then returns gradients of the *broadcast* shape,
-    and the engine sums them back to each input's own.
+    ``formula`` is the one-line formula shown in graphs and tables. ``broadcasts=True`` says that
+    the inputs broadcast against each other: the ``vjp`` then returns gradients of the *broadcast*
+    shape, and the engine sums them back to each input's own.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -178,7 +190,8 @@ def implementation(
     """Register the decorated function as implementation ``name`` of op ``of`` (a kernel does)."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
-        get_op(of).add(Implementation(name, function, priority, unavailable, supports))
+        made: OpFunction = function  # type: ignore[assignment]
+        get_op(of).add(Implementation(name, made, priority, unavailable, supports))
         return function
 
     return register
@@ -202,7 +215,8 @@ def all_ops() -> dict[str, Op]:
 class use:
     """Choose the implementation of ops: ``use(attention=my_attention, softmax="reference")``.
 
-    Takes effect at once and for good; used in a ``with`` statement, until the end of the block.
+    Takes effect at once, in every thread, and for good; used in a ``with`` statement, until the end
+    of the block.
     A value is a function with the op's contract, the name of an implementation, or None for the
     default choice.
 
@@ -213,10 +227,10 @@ class use:
     """
 
     def __init__(self, **choices: str | OpFunction | None) -> None:
-        ops = {get_op(name): choice for name, choice in choices.items()}
-        for each, choice in ops.items():
-            each._resolve(choice)  # refuse the whole call before any of it takes effect
-        self._former = {each: each.choose(choice) for each, choice in ops.items()}
+        ops = [get_op(name) for name in choices]
+        # resolve all before the first takes effect: the call succeeds as a whole or not at all
+        functions = [op.resolve(choice) for op, choice in zip(ops, choices.values(), strict=True)]
+        self._former = {op: op.choose(f) for op, f in zip(ops, functions, strict=True)}
 
     def __enter__(self) -> use:
         return self

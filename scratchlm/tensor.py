@@ -6,8 +6,8 @@ maker of each input. ``backward()`` walks the tape from the result back, hands e
 cotangent of its output, and adds what comes out to the cotangents of the inputs. That is all of
 reverse-mode differentiation. Gradients are first-order: a ``vjp`` works on arrays and is not taped.
 
-What an op may leave to the engine, because it happens here and nowhere else: summing the gradient of
-a broadcast input back to its shape, adding up over fan-out, checking shapes and dtypes, noticing
+What an op may leave to the engine, because it happens here and nowhere else: summing the gradient
+of a broadcast input back to its shape, adding up over fan-out, checking shapes and dtypes, noticing
 arrays changed between forward and backward, and finding the first NaN.
 """
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
@@ -26,6 +26,7 @@ from .backend import Array, array_namespace, asarray_like, is_floating, to_devic
 from .registry import Op, get_op
 
 Vjp = Callable[..., Any]
+_NUMBERS = (bool, int, float, np.generic)  # what takes the dtype of the tensor it meets
 
 
 class _Modes(threading.local):
@@ -39,24 +40,32 @@ class _Modes(threading.local):
 _modes = _Modes()
 
 
-@contextlib.contextmanager
-def _mode(name: str, value: bool) -> Iterator[None]:
-    former = getattr(_modes, name)
-    setattr(_modes, name, value)
-    try:
-        yield
-    finally:
-        setattr(_modes, name, former)
+class _Mode(contextlib.ContextDecorator):
+    """``with mode:`` or ``@mode``: one of the switches, set for a while."""
+
+    def __init__(self, name: str, value: bool) -> None:
+        self._name, self._value = name, value
+        self._former: list[bool] = []  # a stack, because a decorated function may call itself
+
+    def __enter__(self) -> None:
+        self._former.append(getattr(_modes, self._name))
+        setattr(_modes, self._name, self._value)
+
+    def __exit__(self, *_: object) -> None:
+        setattr(_modes, self._name, self._former.pop())
+
+    def _recreate_cm(self) -> _Mode:
+        return _Mode(self._name, self._value)  # one for each call: threads share the decorator
 
 
-def no_grad() -> contextlib.AbstractContextManager[None]:
-    """Inside ``with no_grad():`` (or a function so decorated) nothing is taped."""
-    return _mode("grad", False)
+def no_grad() -> _Mode:
+    """Inside ``with no_grad():`` (or a function decorated ``@no_grad()``) nothing is taped."""
+    return _Mode("grad", False)
 
 
-def enable_grad() -> contextlib.AbstractContextManager[None]:
+def enable_grad() -> _Mode:
     """Undo ``no_grad`` inside the block."""
-    return _mode("grad", True)
+    return _Mode("grad", True)
 
 
 def is_grad_enabled() -> bool:
@@ -64,56 +73,51 @@ def is_grad_enabled() -> bool:
     return _modes.grad
 
 
-def detect_anomaly() -> contextlib.AbstractContextManager[None]:
-    """Inside the block, the first op whose result or gradient is NaN or infinite raises, by name."""
-    return _mode("anomaly", True)
+def detect_anomaly() -> _Mode:
+    """Inside the block, the first op that makes a NaN or infinity, forward or backward, raises."""
+    return _Mode("anomaly", True)
 
 
-def debug() -> contextlib.AbstractContextManager[None]:
-    """Inside the block, arrays that backward will need are read-only until it has run, and nodes
-    keep their values and gradients, for :func:`scratchlm.plot.graph` to show."""
-    return _mode("debug", True)
+def debug() -> _Mode:
+    """Inside the block, arrays that backward may need are read-only until it has run.
+
+    And nodes keep their values and gradients, for :func:`scratchlm.plot.graph` to show.
+    """
+    return _Mode("debug", True)
 
 
 class Node:
     """One application of an op on the tape.
 
-    ``edges[i]`` leads to where input ``i`` came from: ``(node, output index)``, a leaf
-    :class:`Tensor` that wants its gradient, or None when input ``i`` carries none. The node keeps no
-    tensor in between alive, so an array that no ``vjp`` needs is freed at once.
+    For each input, ``inputs`` holds ``(maker, index, shape, dtype, version, taped)``: the maker is
+    the node whose output number ``index`` it is, or the leaf :class:`Tensor` itself, or None where
+    no gradient is wanted; ``version[0]`` was ``taped`` when the op ran. An input left out is None.
+    ``outputs`` holds ``(version, taped)`` of each result. No tensor in between is kept alive, so an
+    array that no ``vjp`` needs is freed at once.
     """
 
-    __slots__ = (
-        "__weakref__", "edges", "grads", "inputs", "locked", "op", "outputs", "retained",
-        "values", "versions", "vjp",
-    )  # fmt: skip
+    # Rarely set, so not set by __init__:
+    retained: tuple[weakref.ref[Tensor], ...] = ()  # results that asked for retain_grad()
+    lock: _Lock | None = None  # debug mode: the arrays made read-only,
+    values: tuple[Array, ...] | None = None  # the results,
+    grads: tuple[Array | None, ...] | None = None  # and, after backward, their cotangents
 
-    def __init__(self, op: Op, vjp: Vjp, edges: tuple[Any, ...], inputs: tuple[Any, ...]) -> None:
+    def __init__(self, op: Op, vjp: Vjp, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
         self.op = op
         self.vjp = vjp
-        self.edges = edges
-        self.inputs = inputs  # (shape, dtype) of each, or None
-        self.outputs: tuple[Any, ...] = ()  # (shape, dtype) of each
-        self.versions: tuple[Any, ...] = ()  # (counter, its value when taped, tensor's name)
-        self.retained: dict[int, weakref.ref[Tensor]] | None = None
-        self.locked: list[Array] | None = None  # debug mode: arrays made read-only
-        self.values: tuple[Array, ...] | None = None  # debug mode: outputs, for drawing
-        self.grads: tuple[Array | None, ...] | None = None  # debug mode: their cotangents
+        self.inputs = inputs
+        self.outputs = outputs
 
     def __repr__(self) -> str:
         return f"<Node {self.op.name}>"
-
-    def __del__(self) -> None:
-        if self.locked is not None:
-            _unlock(self)
 
 
 class Tensor:
     """An array with a gradient.
 
     Args:
-        data: a number, nested lists, an array of NumPy or CuPy, or a Tensor. Floating arrays keep
-            their dtype; Python floats become float32, the default for models.
+        data: a number, nested lists, an array of NumPy or CuPy, or a Tensor. Arrays are shared, not
+            copied, and keep their dtype; Python floats become float32, the default for models.
         requires_grad: whether ``backward()`` should leave the gradient in ``.grad``.
         dtype: convert to this dtype.
         name: shown in error messages and graphs.
@@ -122,9 +126,17 @@ class Tensor:
         TypeError: ``requires_grad`` for a dtype that is not floating, or data that are no numbers.
     """
 
-    __slots__ = ("__weakref__", "_index", "_node", "_version", "data", "grad", "name", "requires_grad")
-    __array_priority__ = 1000  # so that ndarray + Tensor asks Tensor.__radd__
-    __array_ufunc__ = None
+    __slots__ = (
+        "__weakref__",
+        "_index",
+        "_node",
+        "_version",
+        "data",
+        "grad",
+        "name",
+        "requires_grad",
+    )
+    __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor.__radd__
 
     def __init__(
         self, data: Any, requires_grad: bool = False, *, dtype: Any = None, name: str | None = None
@@ -134,8 +146,10 @@ class Tensor:
         self.name = name
         self.requires_grad = False
         self._node: Node | None = None
-        self._index = 0
-        self._version = [0]  # bumped by in-place changes; shared by views of the same memory
+        self._index = 0  # which of the node's outputs this is
+        shared = isinstance(data, Tensor) and data.data is self.data
+        # A counter, bumped by in-place changes; tensors that share memory share it.
+        self._version: list[int] = data._version if shared else [0]
         if requires_grad:
             self.requires_grad_()
 
@@ -182,6 +196,12 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """For ``np.asarray`` and matplotlib: the values, without their history. CPU only."""
+        if not isinstance(self.data, np.ndarray):
+            raise TypeError(f"a tensor on {self.device} is not converted silently; use .numpy()")
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
     def __repr__(self) -> str:
         body = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="Tensor(")
         notes = f", dtype={self.dtype}" if self.dtype != np.float32 else ""
@@ -194,11 +214,13 @@ class Tensor:
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
         if self.data.size != 1:
-            raise ValueError(f"item() needs a tensor of one element, this one has shape {self.shape}")
+            raise ValueError(
+                f"item() needs a tensor of one element, this one has shape {self.shape}"
+            )
         return to_host(self.data).item()
 
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array (on the CPU it shares memory; see ``detach``)."""
+        """The values as a NumPy array (from the CPU it shares memory; from a GPU it is a copy)."""
         return to_host(self.data)
 
     def tolist(self) -> Any:
@@ -222,29 +244,37 @@ class Tensor:
         """Keep the gradient of this intermediate result in ``.grad`` too."""
         if not self.requires_grad:
             raise RuntimeError("retain_grad: this tensor does not require a gradient")
-        if self._node is not None:
-            if self._node.retained is None:
-                self._node.retained = {}
-            self._node.retained[self._index] = weakref.ref(self)
+        if self._node is not None and all(r() is not self for r in self._node.retained):
+            self._node.retained += (weakref.ref(self),)
         return self
 
     def detach(self) -> Tensor:
         """The same values (memory shared), cut off from the tape."""
-        result = Tensor(self.data, name=self.name)
-        result._version = self._version
-        return result
+        return Tensor(self, name=self.name)
 
     def clone(self) -> Tensor:
         """A copy of the values that passes gradients through."""
-        return self + 0.0 if is_floating(self.data) else Tensor(_copy(self.data))
+        return self * 1.0 if is_floating(self.data) else Tensor(self.data.copy())
 
     def astype(self, dtype: Any) -> Tensor:
         """The values in another dtype; the gradient returns in this one's."""
         return apply("astype", self, dtype=np.dtype(dtype))
 
     def to(self, device: Any) -> Tensor:
-        """The values on ``"cpu"`` or ``"cuda"``, cut off from the tape; a leaf like this one."""
-        return Tensor(to_device(self.data, device), self.requires_grad, name=self.name)
+        """A leaf with the values on ``"cpu"`` or ``"cuda"``; this tensor itself if it is there.
+
+        Raises:
+            RuntimeError: the move would cut this tensor off from the tape.
+        """
+        moved = to_device(self.data, device)
+        if moved is self.data:
+            return self
+        if self._node is not None and _modes.grad:
+            raise RuntimeError(
+                f"to({device!r}): a result of {self._node.op.name} would lose its gradient, since "
+                "moves are not taped; move the leaves it is made of, or use .detach().to(...)"
+            )
+        return Tensor(moved, self.requires_grad, name=self.name)
 
     def backward(self, gradient: Any = None) -> None:
         """Add d(self)/d(leaf) to ``.grad`` of every leaf that requires it.
@@ -255,24 +285,22 @@ class Tensor:
         Raises:
             RuntimeError: nothing here requires a gradient; several elements and no ``gradient``;
                 or an array was changed in place since it was used.
-            ValueError, TypeError: a cotangent of the wrong shape or dtype.
+            ValueError, TypeError: the shape or dtype of a cotangent (given, or from a ``vjp``).
         """
         if not self.requires_grad:
             raise RuntimeError(
                 "backward: this tensor does not require a gradient: no leaf with "
                 "requires_grad=True led to it, or it was made inside no_grad()"
             )
-        xp = array_namespace(self.data)
         if gradient is None:
             if self.data.size != 1:
                 raise RuntimeError(
-                    f"backward: a tensor of shape {self.shape} has no single gradient; reduce it to a "
-                    "scalar first (.sum(), .mean()), or give the cotangent: backward(gradient)"
+                    f"backward: a tensor of shape {self.shape} has no single gradient; reduce it "
+                    "to a scalar (.sum(), .mean()), or give the cotangent: backward(gradient)"
                 )
-            cotangent = xp.ones_like(self.data)
+            cotangent = array_namespace(self.data).ones_like(self.data)
         else:
-            cotangent = gradient.data if isinstance(gradient, Tensor) else gradient
-            cotangent = asarray_like(cotangent, self.data, self.dtype)
+            cotangent = _beside(gradient, self.data, self.dtype)
             if cotangent.shape != self.shape:
                 raise ValueError(
                     f"backward: gradient has shape {cotangent.shape}, the tensor {self.shape}; "
@@ -280,10 +308,10 @@ class Tensor:
                 )
         _backward(self, cotangent)
 
-    # -- in place ------------------------------------------------------------------------------
+    # -- in place: never taped -----------------------------------------------------------------
 
     def copy_(self, source: Any) -> Tensor:
-        """Overwrite the values in place; like every in-place change, never taped."""
+        """Overwrite the values in place."""
         return self._write(..., source)
 
     def fill_(self, value: float) -> Tensor:
@@ -310,7 +338,12 @@ class Tensor:
                 "in-place change of a tensor that requires a gradient: the tape would not see it; "
                 "wrap the change in `with no_grad():`, or make a new tensor (x = x + 1)"
             )
-        self.data[_plain_index(index)] = _constant(value, self.data)
+        value = _constant(value, self.data)
+        if is_floating(value) and not is_floating(self.data):
+            raise TypeError(
+                f"in-place change of {self.dtype} values by {value.dtype} would round them"
+            )
+        self.data[_plain_index(index)] = value
         self.bump_version()
         return self
 
@@ -393,7 +426,9 @@ class Tensor:
     def T(self) -> Tensor:
         """The transpose of a matrix."""
         if self.ndim != 2:
-            raise ValueError(f".T is for matrices, this tensor has shape {self.shape}; use .mT or .permute")
+            raise ValueError(
+                f".T is for matrices, this tensor has shape {self.shape}; use .mT or .permute"
+            )
         return apply("permute", self, axes=(1, 0))
 
     @property
@@ -472,102 +507,102 @@ class Tensor:
 # -- forward: run an op, and tape it ---------------------------------------------------------------
 
 
-def apply(op: Op | str, *inputs: Any, **options: Any) -> Any:
-    """Run ``op`` on tensors and tape it: the one road from arrays to tensors.
+def apply(op: Any, *inputs: Any, **options: Any) -> Any:
+    """Run ``op`` (an :class:`Op`, or its name) on tensors and tape it.
 
-    Inputs may be tensors, arrays, numbers (which take the dtype of the others) or None (an input
-    left out); options may not carry gradients.
+    It is the one road from arrays to tensors. Inputs may be tensors, arrays, numbers (which take
+    the dtype of the others) or None (an input left out); options may not carry gradients.
 
     Raises:
-        TypeError: unknown option, an option that requires a gradient, arrays of two libraries, or a
-            result wider than the inputs (float64 out of float32).
+        TypeError: unknown option, an option that requires a gradient, arrays of two libraries, a
+            result that is not ``(out, vjp)``, or that is float64 out of float32.
     """
     if type(op) is str:
         op = get_op(op)
-    tensors = inputs
     for x in inputs:
         if not isinstance(x, Tensor):
-            tensors = _as_tensors(inputs)
+            inputs = _as_tensors(inputs)
             break
-    arrays = [None if t is None else t.data for t in tensors]
+    arrays = [None if t is None else t.data for t in inputs]
     for name, value in options.items():
         if isinstance(value, Tensor):
             options[name] = _option(op, name, value)
     try:
-        result, vjp = op.run(*arrays, **options)
+        made = op.run(*arrays, **options)
     except TypeError:
         op.explain_options(options)
         raise
-    several = type(result) is tuple
-    outs = result if several else (result,)
-    outs = tuple([out if hasattr(out, "base") else _array_of(op, out, arrays) for out in outs])
+    if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
+        raise TypeError(
+            f"{op.name} must return (out, vjp), vjp a function; it returned {made!r:.60}"
+        )
+    result, vjp = made
 
-    taped = False
+    node = None
     if _modes.grad:
-        for t in tensors:
+        for t in inputs:
             if t is not None and t.requires_grad:
-                taped = True
+                node = Node(op, vjp, _record(inputs), ())
                 break
-    widest = _floating_dtype(tensors)
-    node = _tape(op, vjp, tensors, arrays) if taped else None
+    dtype = arrays[0].dtype if arrays and arrays[0] is not None else None
     results = []
-    for index, out in enumerate(outs):
-        floating = out.dtype.kind == "f"
-        if floating and widest is not None and out.dtype is not widest and out.dtype != widest:
-            _check_forward_dtype(op, out, widest, options)
+    for index, out in enumerate(result if type(result) is tuple else (result,)):
+        if type(out) is not np.ndarray:
+            out = _as_array(op, out, arrays)
+        if out.dtype is not dtype:
+            _check_dtype(op, out, arrays, options)
         t = Tensor.__new__(Tensor)
         t.data, t.grad, t.name, t._index = out, None, None, index
-        t._version = _version_of(out, tensors, arrays) if out.base is not None else [0]
-        t.requires_grad = taped and floating
-        t._node = node if taped and floating else None
+        t.requires_grad = node is not None and out.dtype.kind == "f"
+        t._node = node if t.requires_grad else None
+        t._version = [0]
+        base = out.base
+        for x in inputs:  # a view of an input (or the input itself) is the same memory
+            if x is not None and (
+                x.data is out or (base is not None and (x.data is base or x.data.base is base))
+            ):
+                t._version = x._version
         results.append(t)
-    if _modes.anomaly:
-        _check_forward_finite(op, outs, arrays)
     if node is not None:
-        node.outputs = tuple([(out.shape, out.dtype) for out in outs])
-        node.versions += tuple([(t._version, t._version[0], "its result") for t in results])
-        if _modes.debug:
-            _lock(node, [*(a for a in arrays if a is not None), *outs])
-            node.values = outs
-    return tuple(results) if several else results[0]
+        node.outputs = tuple([(t._version, t._version[0]) for t in results])
+    if _modes.anomaly:
+        _check_forward_finite(op, arrays, results)
+    if _modes.debug and node is not None:
+        node.values = tuple(t.data for t in results)
+        node.lock = _Lock([*(a for a in arrays if a is not None), *node.values])
+    return tuple(results) if type(result) is tuple else results[0]
 
 
-def _tape(op: Op, vjp: Vjp, tensors: tuple[Any, ...], arrays: list[Any]) -> Node:
-    edges: list[Any] = []
-    versions = []
-    for index, t in enumerate(tensors):
-        if t is None:
-            edges.append(None)
-            continue
-        if not t.requires_grad:
-            edges.append(None)
-        else:
-            edges.append(t if t._node is None else (t._node, t._index))
-        versions.append((t._version, t._version[0], t.name or index))
-    node = Node(op, vjp, tuple(edges), tuple([None if a is None else (a.shape, a.dtype) for a in arrays]))
-    node.versions = tuple(versions)
-    return node
+def _record(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What :class:`Node` keeps of its inputs."""
+    return tuple(
+        [
+            None
+            if t is None
+            else (
+                (t if t._node is None else t._node) if t.requires_grad else None,
+                t._index,
+                t.data.shape,
+                t.data.dtype,
+                t._version,
+                t._version[0],
+            )
+            for t in inputs
+        ]
+    )
 
 
 def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Wrap arrays; give Python numbers the dtype (and device) of the first array among the inputs."""
-    like = None
-    for x in inputs:
-        if isinstance(x, Tensor):
-            like = x.data
-        elif hasattr(x, "dtype") and hasattr(x, "shape"):
-            like = x
-        if like is not None and is_floating(like):
-            break
-    wrapped: list[Tensor | None] = []
-    for x in inputs:
-        if x is None or isinstance(x, Tensor):
-            wrapped.append(x)
-        elif like is not None and isinstance(x, (bool, int, float)):
-            wrapped.append(Tensor(_constant(x, like)))
-        else:
-            wrapped.append(Tensor(x))
-    return tuple(wrapped)
+    """Wrap what is no tensor; numbers go beside the first floating array among the inputs."""
+    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+    arrays = [a for a in arrays if hasattr(a, "dtype") and not isinstance(a, np.generic)]
+    like = next((a for a in arrays if is_floating(a)), arrays[0] if arrays else None)
+    return tuple(
+        x
+        if x is None or isinstance(x, Tensor)
+        else Tensor(x if like is None else _constant(x, like))
+        for x in inputs
+    )
 
 
 def _option(op: Op, name: str, value: Tensor) -> Array:
@@ -579,11 +614,11 @@ def _option(op: Op, name: str, value: Tensor) -> Array:
     return value.data
 
 
-def _array_of(op: Op, out: Any, arrays: list[Any]) -> Array:
+def _as_array(op: Op, out: Any, arrays: list[Any]) -> Array:
     """NumPy's reductions return scalars: make them 0-d arrays; refuse what is no array at all."""
-    if isinstance(out, (np.generic, float, int)):
+    if isinstance(out, _NUMBERS):
         return asarray_like(out, next(a for a in arrays if a is not None))
-    if hasattr(out, "dtype") and hasattr(out, "shape"):
+    if hasattr(out, "base") and hasattr(out, "dtype"):
         return out
     raise TypeError(
         f"{op.name} must return (out, vjp) with out an array or a tuple of arrays, "
@@ -591,108 +626,98 @@ def _array_of(op: Op, out: Any, arrays: list[Any]) -> Array:
     )
 
 
-def _floating_dtype(tensors: tuple[Any, ...]) -> Any:
-    """The widest floating dtype among the inputs; None without any."""
-    widest = None
-    for t in tensors:
-        if t is None:
-            continue
-        dtype = t.data.dtype
-        if dtype is widest or dtype.kind != "f":
-            continue
-        if widest is None or dtype.itemsize > widest.itemsize:
-            widest = dtype
-    return widest
-
-
-def _check_forward_dtype(op: Op, out: Array, widest: Any, options: dict[str, Any]) -> None:
-    if op.name == "astype" or out.dtype.itemsize <= widest.itemsize:
+def _check_dtype(op: Op, out: Array, arrays: list[Any], options: dict[str, Any]) -> None:
+    """Floating results have the widest floating dtype of the inputs, or what an option says."""
+    dtypes = [a.dtype for a in arrays if a is not None]
+    floats = [d for d in dtypes if d.kind == "f"]
+    if out.dtype.kind != "f" or not floats or "dtype" in options:
         return
-    raise TypeError(
-        f"{op.name}: the inputs are {widest} but the result is {out.dtype}: a float64 constant "
-        "slipped in. np.sqrt(2), np.pi * 1 and np.float64 widen the dtype; math.sqrt(2), 2 ** 0.5 "
-        "and Python floats do not"
-    )
-
-
-def _version_of(out: Array, tensors: tuple[Any, ...], arrays: list[Any]) -> list[int]:
-    """A result that is a view of an input's memory shares its version counter."""
-    base = out.base
-    for t, array in zip(tensors, arrays, strict=True):
-        if array is not None and (array is base or array is out or (array.base is base)):
-            return t._version
-    return [0]
+    widest = max(floats, key=lambda d: d.itemsize)
+    if out.dtype == widest:
+        return
+    if out.dtype.itemsize < widest.itemsize:
+        why = "precision got lost inside; keep the dtype of the inputs"
+    elif len(floats) < len(dtypes):
+        why = "an integer input widens it; convert that first, with .astype"
+    else:
+        why = (
+            "a float64 constant slipped in. np.sqrt(2), np.pi * 1 and np.float64 widen the dtype; "
+            "math.sqrt(2), 2 ** 0.5 and Python floats do not"
+        )
+    raise TypeError(f"{op.name}: the inputs are {widest} but the result is {out.dtype}: {why}")
 
 
 # -- backward --------------------------------------------------------------------------------------
 
 
 def _backward(root: Tensor, cotangent: Array) -> None:
-    leaves: dict[int, list[Any]] = {}  # id -> [tensor, gradient, whether the sum is ours alone]
-    if root._node is None:
-        leaves[id(root)] = [root, cotangent, False]
-    else:
-        visited = _walk(root, cotangent, leaves)
-        for node in visited:
-            if node.locked is not None:
-                _unlock(node)
-    # Only now, with nothing left that can fail, do the gradients arrive: all of them or none.
-    for tensor, gradient, owned in leaves.values():
-        if tensor.grad is not None:
-            tensor.grad.data += gradient
-        else:
-            tensor.grad = Tensor(gradient if owned else _copy(gradient))
-
-
-def _walk(root: Tensor, cotangent: Array, leaves: dict[int, list[Any]]) -> list[Node]:
     """Run every vjp from ``root`` back, each once all cotangents of its results have arrived."""
     start = root._node
-    assert start is not None
+    if start is None:
+        _deliver([(root, cotangent, False)])
+        return
+    # Keyed by (id of the maker, which output): the sum of the cotangents that have arrived; and the
+    # sums whose memory was allocated here, which may be added to in place.
+    total: dict[tuple[int, int], Array] = {(id(start), root._index): cotangent}
+    ours: set[tuple[int, int]] = set()
+    leaves: dict[int, Tensor] = {}
+    gradients: list[tuple[Tensor, Array | None, bool]] = []
     pending = _count_consumers(start)
-    # node -> for each output [cotangent, whether the sum is ours alone] or None
-    cotangents: dict[Node, list[Any]] = {start: [None] * len(start.outputs)}
-    cotangents[start][root._index] = [cotangent, False]
-    ready, visited = [start], []
-    while ready:
-        node = ready.pop()
-        visited.append(node)
-        incoming = [None if entry is None else entry[0] for entry in cotangents.pop(node)]
-        outgoing = _run_vjp(node, incoming)
-        for index, edge in enumerate(node.edges):
-            if edge is None:
-                continue
-            gradient = outgoing[index]
-            if gradient is not None:
-                gradient = _check_gradient(node, index, gradient)
-                fresh = gradient.base is None and not any(gradient is c for c in incoming)
-                fresh = fresh and not any(gradient is g for g in outgoing[:index])
-            if isinstance(edge, Tensor):
+    ready = [start]
+    try:
+        while ready:
+            node = ready.pop()
+            incoming = [total.pop((id(node), i), None) for i in range(len(node.outputs))]
+            if node.retained:
+                kept = [t for t in (reference() for reference in node.retained) if t is not None]
+                gradients += [(t, incoming[t._index], False) for t in kept]
+            for index, gradient in enumerate(_run_vjp(node, incoming)):
+                entry = node.inputs[index]
+                if entry is None or entry[0] is None:
+                    continue
+                maker, position, shape, dtype, _, _ = entry
                 if gradient is not None:
-                    slot = leaves.setdefault(id(edge), [edge, None, False])
-                    _accumulate(slot, 1, gradient, fresh)
-                continue
-            maker, position = edge
-            if gradient is not None:
-                slots = cotangents.setdefault(maker, [None] * len(maker.outputs))
-                if slots[position] is None:
-                    slots[position] = [None, False]
-                _accumulate(slots[position], 0, gradient, False)
-            pending[maker] -= 1
-            if pending[maker] == 0:
-                cotangents.setdefault(maker, [None] * len(maker.outputs))
-                ready.append(maker)
-    return visited
+                    if (
+                        type(gradient) is not np.ndarray
+                        or gradient.shape != shape
+                        or gradient.dtype is not dtype
+                    ):
+                        gradient = _check_gradient(node, index, gradient)
+                    key = (id(maker), position)
+                    if key not in total:
+                        total[key] = gradient
+                    elif key in ours:
+                        total[key] += gradient
+                    else:
+                        total[key] = _add(total[key], gradient)
+                        ours.add(key)
+                if type(maker) is Node:
+                    pending[maker] -= 1
+                    if not pending[maker]:
+                        ready.append(maker)
+                else:
+                    leaves[id(maker)] = maker
+    finally:
+        for node in pending:
+            if node.lock is not None:
+                node.lock.release()
+    for leaf in leaves.values():
+        key = (id(leaf), 0)
+        gradients.append((leaf, total.get(key), key in ours))
+    _deliver(gradients)
 
 
 def _count_consumers(start: Node) -> dict[Node, int]:
-    """How many edges lead to each node reachable from ``start`` (a loop, not a recursion: depth is
-    no limit, and a node met along 2^40 paths is visited once)."""
+    """How many edges lead to each node reachable from ``start``.
+
+    A loop, not a recursion: depth is no limit, and a node met along 2^40 paths is visited once.
+    """
     pending: dict[Node, int] = {start: 0}
     stack = [start]
     while stack:
-        for edge in stack.pop().edges:
-            if type(edge) is tuple:
-                maker = edge[0]
+        for entry in stack.pop().inputs:
+            if entry is not None and type(entry[0]) is Node:
+                maker = entry[0]
                 if maker in pending:
                     pending[maker] += 1
                 else:
@@ -701,42 +726,43 @@ def _count_consumers(start: Node) -> dict[Node, int]:
     return pending
 
 
-def _accumulate(slot: list[Any], at: int, gradient: Array, fresh: bool) -> None:
-    """``slot[at] += gradient``, in place only where the memory is a sum made here."""
-    total = slot[at]
-    if total is None:
-        slot[at], slot[at + 1] = gradient, fresh
-    elif slot[at + 1] and total.ndim and total.dtype == gradient.dtype:
-        total += gradient
-    else:
-        slot[at], slot[at + 1] = total + gradient, True
+def _deliver(gradients: list[tuple[Tensor, Array | None, bool]]) -> None:
+    """Add to ``.grad``, as the last step: if anything fails before, no gradient has arrived.
+
+    Memory that is not ours (a cotangent may be the caller's, or another leaf's too) is copied.
+    """
+    sums = [
+        (tensor, Tensor((g if ours else g.copy()) if tensor.grad is None else tensor.grad.data + g))
+        for tensor, g, ours in gradients
+        if g is not None
+    ]
+    for tensor, gradient in sums:
+        tensor.grad = gradient
 
 
 def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ...]:
     """The cotangents of the inputs of ``node``, as many as it has."""
-    for version, taped, name in node.versions:
+    for index, entry in enumerate(node.inputs):
+        if entry is not None and entry[4][0] != entry[5]:
+            _raise_changed(node, f"input {node.op.input_name(index)!r}", entry[0])
+    for version, taped in node.outputs:
         if version[0] != taped:
-            _raise_changed(node, name)
-    if _modes.debug or node.values is not None:
+            _raise_changed(node, "its result", None)
+    if node.values is not None:
         node.grads = tuple(incoming)
-    if node.retained is not None:
-        for index, reference in node.retained.items():
-            tensor, gradient = reference(), incoming[index]
-            if tensor is not None and gradient is not None:
-                if tensor.grad is None:
-                    tensor.grad = Tensor(_copy(gradient))
-                else:
-                    tensor.grad = Tensor(tensor.grad.data + gradient)
-    if all(cotangent is None for cotangent in incoming):
-        return (None,) * len(node.edges)
+    for cotangent in incoming:
+        if cotangent is not None:
+            break
+    else:
+        return (None,) * len(node.inputs)
     result = node.vjp(*incoming)
     outgoing = result if type(result) is tuple else (result,)
-    if len(outgoing) > len(node.edges) and all(g is None for g in outgoing[len(node.edges) :]):
-        outgoing = outgoing[: len(node.edges)]  # optional inputs that were left out
-    if len(outgoing) != len(node.edges):
-        names = ", ".join(node.op.input_name(i) for i in range(len(node.edges)))
+    if len(outgoing) > len(node.inputs) and all(g is None for g in outgoing[len(node.inputs) :]):
+        outgoing = outgoing[: len(node.inputs)]  # optional inputs that were left out
+    if len(outgoing) != len(node.inputs):
+        names = ", ".join(node.op.input_name(i) for i in range(len(node.inputs)))
         raise ValueError(
-            f"{node.op.name}: vjp returned {len(outgoing)} gradients for {len(node.edges)} inputs "
+            f"{node.op.name}: vjp returned {len(outgoing)} gradients for {len(node.inputs)} inputs "
             f"({names}); return one per input, None for one that has none"
         )
     if _modes.anomaly:
@@ -744,24 +770,27 @@ def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ..
     return outgoing
 
 
-def _check_gradient(node: Node, index: int, gradient: Array) -> Array:
+def _check_gradient(node: Node, index: int, gradient: Any) -> Array:
     """The gradient of input ``index``, with its shape and dtype; broadcast axes summed."""
-    shape, dtype = node.inputs[index]
-    if not hasattr(gradient, "shape") or not hasattr(gradient, "base"):
-        gradient = asarray_like(gradient, _any_array(node, gradient), dtype)
-    if gradient.shape != shape:
-        if not node.op.broadcasts:
-            _raise_shape(node, index, gradient.shape, shape)
-        gradient = unbroadcast(gradient, shape)
-    if gradient.dtype is not dtype and gradient.dtype != dtype:
-        floats = {entry[1] for entry in node.inputs if entry is not None and entry[1].kind == "f"}
-        if len(floats) == 1 and node.op.name != "astype":
-            raise TypeError(
-                f"{node.op.name}: the gradient of {node.op.input_name(index)!r} is {gradient.dtype}, "
-                f"the input {dtype}: a float64 constant slipped into vjp; use Python floats "
-                "(math.sqrt, not np.sqrt)"
-            )
+    _, _, shape, dtype, _, _ = node.inputs[index]
+    name = f"{node.op.name}: the gradient of {node.op.input_name(index)!r}"
+    if isinstance(gradient, np.generic):
+        gradient = np.asarray(gradient)
+    if not hasattr(gradient, "dtype") or isinstance(gradient, Tensor):
+        raise TypeError(f"{name} is a {type(gradient).__name__}; a vjp takes and returns arrays")
+    if gradient.dtype != dtype:
+        floats = {entry[3] for entry in node.inputs if entry is not None and entry[3].kind == "f"}
+        if len(floats) == 1 or gradient.dtype.kind != "f":
+            why = "a float64 constant slipped into vjp; use Python floats (math.sqrt, not np.sqrt)"
+            if gradient.dtype != np.float64:
+                why = "a gradient has the dtype of what it belongs to"
+            raise TypeError(f"{name} is {gradient.dtype}, the input {dtype}: {why}")
         gradient = gradient.astype(dtype)  # inputs of mixed dtypes: each gets its own back
+    if gradient.shape != shape:
+        if not node.op.broadcasts or not _broadcasts_to(shape, gradient.shape):
+            why = _shape_hint(gradient.shape, shape)
+            raise ValueError(f"{name} has shape {gradient.shape}, the input {shape}: {why}")
+        gradient = unbroadcast(gradient, shape)
     return gradient
 
 
@@ -772,33 +801,40 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     """
     xp = array_namespace(gradient)
     extra = gradient.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i
-        for i, (have, want) in enumerate(zip(gradient.shape[extra:], shape, strict=True))
-        if want == 1 and have != 1
-    )
-    if axes:
-        gradient = xp.sum(gradient, axis=axes, keepdims=True)
-    return xp.reshape(gradient, shape)
+    stretched = [extra + i for i, n in enumerate(shape) if n == 1 != gradient.shape[extra + i]]
+    axes = (*range(extra), *stretched)
+    return xp.reshape(xp.sum(gradient, axis=axes), shape) if axes else gradient
 
 
-def _raise_changed(node: Node, name: str | int) -> None:
-    what = f"input {node.op.input_name(name)!r}" if isinstance(name, int) else name
-    raise RuntimeError(
-        f"{node.op.name}: {what} was changed in place between forward and backward, so its gradient "
-        "would be wrong; change it after backward(), or change a copy (.clone())"
+def _broadcasts_to(shape: tuple[int, ...], wider: tuple[int, ...]) -> bool:
+    aligned = wider[len(wider) - len(shape) :]
+    return len(shape) <= len(wider) and all(
+        n in (1, m) for n, m in zip(shape, aligned, strict=True)
     )
 
 
-def _raise_shape(node: Node, index: int, got: tuple[int, ...], want: tuple[int, ...]) -> None:
-    name = node.op.input_name(index)
-    hint = "a gradient has the shape of what it belongs to"
+def _shape_hint(got: tuple[int, ...], want: tuple[int, ...]) -> str:
     if got == want[::-1]:
-        hint = "it is transposed"
-    elif len(got) > len(want) and got[len(got) - len(want) :] == want:
-        hint = f"sum it over the leading {len(got) - len(want)} axes, along which {name!r} was reused"
-    raise ValueError(
-        f"{node.op.name}: the gradient of {name!r} has shape {got}, the input {want}: {hint}"
+        return "it is transposed"
+    if len(got) > len(want) and got[len(got) - len(want) :] == want:
+        return (
+            f"sum it over the leading {len(got) - len(want)} axes, along which the input was reused"
+        )
+    if len(got) == len(want) and _broadcasts_to(want, got):
+        return "sum it (keepdims) over the axes of length 1, along which the input was reused"
+    return "a gradient has the shape of what it belongs to"
+
+
+def _add(a: Array, b: Array) -> Array:
+    total = a + b
+    return np.asarray(total) if isinstance(total, np.generic) else total  # 0-d, in NumPy
+
+
+def _raise_changed(node: Node, what: str, maker: Any) -> None:
+    named = f" ({maker.name})" if isinstance(maker, Tensor) and maker.name else ""
+    raise RuntimeError(
+        f"{node.op.name}: {what}{named} was changed in place between forward and backward, so its "
+        "gradient would be wrong; change it after backward(), or change a copy (.clone())"
     )
 
 
@@ -809,24 +845,29 @@ def _finite(x: Array) -> bool:
     return not is_floating(x) or bool(array_namespace(x).all(array_namespace(x).isfinite(x)))
 
 
-def _check_forward_finite(op: Op, outs: tuple[Array, ...], arrays: list[Any]) -> None:
+def _check_forward_finite(op: Op, arrays: list[Any], results: list[Tensor]) -> None:
     for index, array in enumerate(arrays):
         if array is not None and not _finite(array):
             raise FloatingPointError(
                 f"{op.name}: input {op.input_name(index)!r} already holds {_describe_bad(array)}"
             )
-    for out in outs:
-        if not _finite(out):
+    for out in results:
+        if not _finite(out.data):
             raise FloatingPointError(
-                f"{op.name} made {_describe_bad(out)} out of finite inputs: {op.formula}"
+                f"{op.name} made {_describe_bad(out.data)} out of finite inputs: {op.formula}"
             )
 
 
 def _check_backward_finite(node: Node, incoming: list[Any], outgoing: tuple[Any, ...]) -> None:
-    if not all(c is None or _finite(c) for c in incoming):
-        raise FloatingPointError(f"{node.op.name}: the gradient that reaches it is not finite")
-    for index, gradient in enumerate(outgoing):
-        if gradient is not None and node.edges[index] is not None and not _finite(gradient):
+    for cotangent in incoming:
+        if cotangent is not None and not _finite(cotangent):
+            raise FloatingPointError(
+                f"backward of {node.op.name}: the gradient that reaches it already holds "
+                f"{_describe_bad(cotangent)}"
+            )
+    for index, (entry, gradient) in enumerate(zip(node.inputs, outgoing, strict=True)):
+        wanted = entry is not None and entry[0] is not None and gradient is not None
+        if wanted and not _finite(gradient):
             raise FloatingPointError(
                 f"backward of {node.op.name}: the gradient of {node.op.input_name(index)!r} holds "
                 f"{_describe_bad(gradient)}, out of a finite cotangent"
@@ -834,65 +875,107 @@ def _check_backward_finite(node: Node, incoming: list[Any], outgoing: tuple[Any,
 
 
 def _describe_bad(x: Array) -> str:
-    host = to_host(x)
+    host = np.asarray(to_host(x))
     bad = np.argwhere(~np.isfinite(host))
     place = tuple(int(i) for i in bad[0])
     return f"{host[place]} at index {place} ({len(bad)} of {host.size} elements are not finite)"
 
 
-_lock_counts: dict[int, int] = {}
+class _Lock:
+    """NumPy arrays made read-only until :meth:`release`, or until the graph is dropped.
 
+    A view can be made writable only after the array that owns its memory. So owners are counted,
+    and when the last lock on one is gone, it and all its views are given back together.
+    """
 
-def _lock(node: Node, arrays: list[Array]) -> None:
-    node.locked = []
-    for array in arrays:
-        flags = getattr(array, "flags", None)
-        if flags is None or not hasattr(flags, "writeable"):
-            continue  # CuPy has no read-only arrays
-        if id(array) in _lock_counts:
-            _lock_counts[id(array)] += 1
-        elif flags.writeable:
-            flags.writeable = False
-            _lock_counts[id(array)] = 1
-        else:
-            continue
-        node.locked.append(array)
+    held: ClassVar[dict[int, list[Any]]] = {}  # id(owner) -> [locks, owner, its views]
 
+    def __init__(self, arrays: Iterable[Array]) -> None:
+        self._owners: list[int] = []
+        for array in arrays:
+            if not isinstance(array, np.ndarray):
+                continue  # CuPy has no read-only arrays
+            owner = array
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            if id(owner) not in self.held:
+                if not owner.flags.writeable:
+                    continue  # and it was so before
+                self.held[id(owner)] = [0, owner, []]
+            entry = self.held[id(owner)]
+            entry[0] += 1
+            if array is not owner and 0 not in array.strides:  # broadcast arrays stay read-only
+                entry[2].append(array)
+            array.flags.writeable = owner.flags.writeable = False
+            self._owners.append(id(owner))
 
-def _unlock(node: Node) -> None:
-    for array in node.locked or ():
-        _lock_counts[id(array)] -= 1
-        if _lock_counts[id(array)] == 0:
-            del _lock_counts[id(array)]
-            array.flags.writeable = True
-    node.locked = None
+    def release(self) -> None:
+        while self._owners:
+            entry = self.held[self._owners[-1]]
+            entry[0] -= 1
+            if not entry[0]:
+                del self.held[self._owners[-1]]
+                for array in (entry[1], *entry[2]):
+                    array.flags.writeable = True
+            self._owners.pop()
+
+    __del__ = release
 
 
 # -- small conversions -----------------------------------------------------------------------------
 
 
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, np.generic)
+
+
 def _to_array(data: Any, dtype: Any) -> Array:
     if isinstance(data, Tensor):
         data = data.data
-    if hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
-        return data if dtype is None or data.dtype == dtype else data.astype(dtype)
-    array = np.asarray(data, dtype=dtype)
+    elif isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
+        raise TypeError("Tensor([...]) of tensors would lose their gradients; use functional.stack")
+    if _is_array(data):
+        array = np.asarray(data) if isinstance(data, np.ndarray) else data  # no subclasses
+    else:
+        array = np.asarray(data, dtype=dtype)
+        if dtype is None and array.dtype == np.float64 and not isinstance(data, np.generic):
+            array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype} ({data!r:.60})")
-    if dtype is None and array.dtype == np.float64 and not isinstance(data, np.generic):
-        array = array.astype(np.float32)
-    return array
+        raise TypeError(
+            f"a tensor holds real numbers or booleans, not {array.dtype} ({data!r:.60})"
+        )
+    return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
 
 def _constant(value: Any, like: Array) -> Array:
-    """``value`` beside ``like``; a Python number takes its dtype (but a float never an integer's)."""
+    """``value`` as an array beside ``like``.
+
+    Numbers, and lists of floats, take the dtype of ``like`` (but a float never an integer's);
+    arrays keep their own.
+    """
     if isinstance(value, Tensor):
         return value.data
-    if isinstance(value, (bool, int, float)):
-        if is_floating(like) or isinstance(value, bool) or not isinstance(value, float):
-            return asarray_like(value, like, like.dtype if not isinstance(value, bool) else None)
-        return asarray_like(value, like, np.float32)
-    return value if hasattr(value, "dtype") else asarray_like(value, like, like.dtype)
+    if isinstance(value, _NUMBERS):
+        value = value.item() if isinstance(value, np.generic) else value
+        if is_floating(like):
+            return asarray_like(value, like, like.dtype)
+        real = isinstance(value, float)
+        return asarray_like(value, like, np.float32 if real else np.result_type(like.dtype, value))
+    if _is_array(value):
+        return value
+    array = _to_array(value, None)
+    return asarray_like(
+        value, like, like.dtype if is_floating(like) and is_floating(array) else None
+    )
+
+
+def _beside(value: Any, like: Array, dtype: Any) -> Array:
+    """``value`` as an array of ``dtype`` beside ``like``; arrays of another library are refused."""
+    value = value.data if isinstance(value, Tensor) else value
+    if not _is_array(value):
+        return asarray_like(value, like, dtype)
+    array_namespace(value, like)
+    return value if value.dtype == dtype else value.astype(dtype)
 
 
 def _plain_index(index: Any) -> Any:
@@ -903,14 +986,3 @@ def _plain_index(index: Any) -> Any:
 
 def _flat(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-
-
-def _copy(x: Array) -> Array:
-    return array_namespace(x).asarray(x, copy=True)
-
-
-def _any_array(node: Node, gradient: Any) -> Array:
-    for edge in node.edges:
-        if isinstance(edge, Tensor):
-            return edge.data
-    return np.asarray(gradient)

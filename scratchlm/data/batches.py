@@ -33,7 +33,7 @@ def blocks(ids: np.ndarray, batch_size: int, length: int) -> Iterator[Batch]:
 
     The last batch may have fewer rows, and what is left over comes as one shorter row.
     """
-    _check(ids, batch_size, min(length, len(ids) - 1))
+    _check(ids, batch_size, max(1, min(length, len(ids) - 1)))
     starts = np.arange(0, len(ids) - length, length)
     for i in range(0, len(starts), batch_size):
         yield batch_at(ids, starts[i : i + batch_size], length)

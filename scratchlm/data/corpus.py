@@ -70,7 +70,7 @@ def _read(path: Path) -> str:
 def split(text: str, validation: float = 0.1, *, shared: int = 40) -> tuple[str, str]:
     """The first part of the text for training, the rest for validation, without a leak.
 
-    The cut is at the next end of a paragraph, if there is one in the following tenth of the
+    The cut is at the next end of a paragraph, if there is one in the following fifth of the
     validation part. Reference texts repeat themselves: a paragraph of at least ``shared``
     characters that occurs in the validation part is taken out of the training part, so that no
     model is praised for having learned it by heart.
@@ -81,7 +81,7 @@ def split(text: str, validation: float = 0.1, *, shared: int = 40) -> tuple[str,
     if not 0 < validation < 1:
         raise ValueError(f"split: validation={validation} must lie between 0 and 1")
     cut = round(len(text) * (1 - validation))
-    end = text.find("\n\n", cut, cut + (len(text) - cut) // 10)
+    end = text.find("\n\n", cut, cut + (len(text) - cut) // 5)
     cut = cut if end < 0 else end + 2
     training, held_out = text[:cut], text[cut:]
     known = {p.strip() for p in held_out.split("\n\n")}

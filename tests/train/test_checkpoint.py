@@ -1,0 +1,191 @@
+"""Whatever happens to a save, the checkpoint before it is whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scratchlm.train import checkpoint as module
+from scratchlm.train import load_checkpoint, save_checkpoint
+
+pytest.importorskip("safetensors")
+
+
+def arrays(value=0.0):
+    rng = np.random.default_rng(0)
+    return {
+        "model": {"a": rng.normal(size=(3, 4)) + value, "b": np.float32(rng.normal(size=5))},
+        "optimizer": {"0.m": rng.normal(size=(3, 4))},
+    }
+
+
+def save(folder, step, value=0.0, **options):
+    return save_checkpoint(folder, step, arrays(value), {"note": "注意"}, **options)
+
+
+def test_saved_and_loaded(tmp_path):
+    folder = tmp_path / "ru n 文"
+    path = save(folder, 20)
+    assert path == folder / "checkpoint-000020"
+    for place in (folder, path):
+        loaded = load_checkpoint(place)
+        assert loaded.path == path
+        assert (loaded.state["step"], loaded.state["note"]) == (20, "注意")
+        for kind, group in arrays().items():
+            for name, array in group.items():
+                assert loaded.arrays[kind][name].dtype == array.dtype
+                np.testing.assert_array_equal(loaded.arrays[kind][name], array)
+
+
+def test_views_are_saved_as_they_look(tmp_path):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    views = {"t": x.T, "slice": x[:, ::2, 1:], "scalar": np.array(3.0), "empty": x[:, :0]}
+    save_checkpoint(tmp_path, 1, {"model": views}, {})
+    for name, array in load_checkpoint(tmp_path).arrays["model"].items():
+        np.testing.assert_array_equal(array, views[name])
+
+
+def test_the_newest_is_read_and_old_ones_go(tmp_path):
+    for step in (9, 10, 100_000, 1_000_000):
+        save(tmp_path, step, value=step, keep=3)
+    assert [p.name for p in module.checkpoints(tmp_path)] == [
+        "checkpoint-000010", "checkpoint-100000", "checkpoint-1000000",
+    ]  # fmt: skip
+    assert load_checkpoint(tmp_path).state["step"] == 1_000_000
+
+
+def test_a_step_saved_twice_leaves_the_first_alone(tmp_path):
+    first = save(tmp_path, 5)
+    second = save(tmp_path, 5, value=1.0)
+    assert first != second
+    assert load_checkpoint(tmp_path).path == second
+    np.testing.assert_array_equal(
+        load_checkpoint(first).arrays["model"]["a"], arrays()["model"]["a"]
+    )
+
+
+DAMAGE = {
+    "cut off": lambda p: (p / "model.safetensors").write_bytes(
+        (p / "model.safetensors").read_bytes()[:-7]
+    ),
+    "empty": lambda p: (p / "model.safetensors").write_bytes(b""),
+    "one bit": lambda p: (p / "optimizer.safetensors").write_bytes(
+        (p / "optimizer.safetensors").read_bytes()[:-1] + b"\xff"
+    ),
+    "gone": lambda p: (p / "model.safetensors").unlink(),
+    "no state": lambda p: (p / "state.json").unlink(),
+    "half a state": lambda p: (p / "state.json").write_bytes((p / "state.json").read_bytes()[:100]),
+    "another state": lambda p: (p / "state.json").write_text("[]", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_read(tmp_path, damage):
+    good, bad = save(tmp_path, 1), save(tmp_path, 2, value=1.0)
+    DAMAGE[damage](bad)
+    with pytest.raises(
+        ValueError, match=r"checkpoint-000002 is damaged: .*; the one before is .*1$"
+    ):
+        load_checkpoint(bad)
+    with pytest.warns(UserWarning, match="checkpoint-000002 is damaged.* going back"):
+        assert load_checkpoint(tmp_path).path == good
+
+
+def test_all_damaged(tmp_path):
+    DAMAGE["cut off"](save(tmp_path, 1))
+    with pytest.raises(ValueError, match="it is cut off; there is no earlier one"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_format_from_the_future(tmp_path):
+    path = save(tmp_path, 1)
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    (path / "state.json").write_text(json.dumps({**state, "format": 2}), encoding="utf-8")
+    with pytest.raises(ValueError, match="has format 2, this version reads 1"):
+        load_checkpoint(path)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no checkpoint, and holds none"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])  # each of the three files
+def test_a_full_disk_keeps_the_old_one(tmp_path, monkeypatch, at):
+    old = save(tmp_path, 1)
+    calls = []
+
+    def full(path, raw, write=module._write):
+        calls.append(path)
+        if len(calls) == at:
+            path.write_bytes(raw[: len(raw) // 2])
+            raise OSError(28, "No space left on device")
+        write(path, raw)
+
+    monkeypatch.setattr(module, "_write", full)
+    with pytest.raises(OSError, match=r"No space left on device; .*checkpoint-000001 is intact"):
+        save(tmp_path, 2)
+    assert load_checkpoint(tmp_path).path == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == [old.name]  # no half-written rest
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from scratchlm.train import checkpoint
+import numpy as np
+
+folder, at = Path(sys.argv[1]), int(sys.argv[2])
+arrays = {"model": {"a": np.ones(1000)}, "optimizer": {"m": np.ones(1000)}}
+checkpoint.save_checkpoint(folder, 1, arrays, {})
+calls = []
+
+def slow(path, raw, write=checkpoint._write):
+    calls.append(path)
+    if len(calls) == at:
+        path.write_bytes(raw[:len(raw) // 2])
+        print("half", flush=True)
+        time.sleep(60)
+    write(path, raw)
+
+checkpoint._write = slow
+arrays["model"]["a"] = np.zeros(1000)
+checkpoint.save_checkpoint(folder, 2, arrays, {}, keep=1)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("at", [1, 3])
+def test_kill_9_in_the_middle_of_a_save(tmp_path, at):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(at)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.glob(".saving-*"))  # it was in the middle
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.state["step"] == 1
+    np.testing.assert_array_equal(loaded.arrays["model"]["a"], 1)
+    save(tmp_path, 2)
+    assert not list(tmp_path.glob(".saving-*"))  # the next save clears away
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OSError, match=r"cannot write to the output folder .*run.*--out"):
+        module.check_writable(tmp_path / "file" / "run")
+
+    def denied(path, raw):
+        raise PermissionError(13, "Permission denied")
+
+    assert module.check_writable(tmp_path / "new" / "run").is_dir()
+    assert not list((tmp_path / "new" / "run").iterdir())
+    monkeypatch.setattr(module, "_write", denied)
+    with pytest.raises(OSError, match="Permission denied; choose another"):
+        module.check_writable(tmp_path / "new" / "run")

@@ -2,10 +2,11 @@
 
 from .attention import Attention, MultiHeadAttention
 from .containers import ModuleList, Sequential
-from .layers import Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
+from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 from .module import Buffer, LoadResult, Module, Parameter, functional_call
 
 __all__ = [
+    "ACTIVATIONS",
     "Attention",
     "Buffer",
     "Dropout",

@@ -181,13 +181,13 @@ def probability(p: float, what: str) -> float:
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "gelu": lambda x: F.gelu(x),
+    "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": lambda x: F.relu(x),
-    "sigmoid": lambda x: F.sigmoid(x),
-    "silu": lambda x: F.silu(x),
-    "softplus": lambda x: F.softplus(x),
-    "tanh": lambda x: F.tanh(x),
+    "relu": F.relu,
+    "sigmoid": F.sigmoid,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "tanh": F.tanh,
 }
 
 

@@ -67,7 +67,7 @@ def from_hf_state(state: Mapping[str, Any], layout: Layout = GPT2) -> dict[str, 
     for name, value in state.items():
         if name.endswith(layout.ignored):
             continue
-        array = to_host(value.data) if isinstance(value, Tensor) else np.asarray(value)
+        array = to_host(value.data if isinstance(value, Tensor) else value)
         name = layout.prefix + name if name.startswith(layout.roots) else name
         result[name] = _swapped(name, array, layout)
     return result

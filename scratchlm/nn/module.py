@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..backend import Array, asarray_like, is_floating, to_device, to_host
+from ..backend import Array, array_namespace, asarray_like, is_floating, to_device, to_host
 from ..tensor import Tensor, no_grad
 
 M = TypeVar("M", bound="Module")
@@ -171,7 +171,7 @@ class Module:
             if name not in state:
                 continue
             value = state[name]
-            value = to_host(value.data) if isinstance(value, Tensor) else np.asarray(value)
+            value = to_host(value.data if isinstance(value, Tensor) else value)
             if value.shape != tensor.shape:
                 problem = f"{name}: the module has shape {tensor.shape}, the state {value.shape}"
                 if value.ndim > 1 and value.shape == tensor.shape[::-1]:
@@ -255,9 +255,11 @@ class Module:
         """Convert floating parameters and buffers to ``dtype``, in place."""
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"astype: parameters must be floating, not {np.dtype(dtype)}")
-        return self._convert(
-            lambda array: array.astype(np.dtype(dtype)) if is_floating(array) else array
-        )
+
+        def convert(array: Array) -> Array:
+            return array_namespace(array).astype(array, dtype) if is_floating(array) else array
+
+        return self._convert(convert)
 
     def _convert(self: M, convert: Callable[[Array], Array]) -> M:
         """Replace arrays, not tensors: an optimizer or a tied layer that holds them keeps up."""

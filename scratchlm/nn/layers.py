@@ -20,12 +20,17 @@ Rng = np.random.Generator | int | None
 
 def normal(rng: Rng, shape: tuple[int, ...], std: float, dtype: Any) -> Parameter:
     """A parameter drawn from N(0, std²)."""
-    return Parameter(_draw(np.random.default_rng(rng).standard_normal, shape, dtype) * std)
+    values = _draw(np.random.default_rng(rng).standard_normal, shape, dtype)
+    values *= std
+    return Parameter(values)
 
 
 def uniform(rng: Rng, shape: tuple[int, ...], bound: float, dtype: Any) -> Parameter:
     """A parameter drawn evenly from [-bound, bound)."""
-    return Parameter(_draw(np.random.default_rng(rng).random, shape, dtype) * (2 * bound) - bound)
+    values = _draw(np.random.default_rng(rng).random, shape, dtype)
+    values *= 2 * bound
+    values -= bound
+    return Parameter(values)
 
 
 def _draw(sample: Callable[..., np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:

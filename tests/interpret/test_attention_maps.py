@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import scratchlm
 from scratchlm import is_grad_enabled, nn
 from scratchlm.interpret import attention_maps, record_attention
 from scratchlm.models import GPT, GPTConfig
@@ -99,6 +100,18 @@ def test_recording_changes_no_logit_and_no_gradient():
 def test_a_model_without_attention_is_refused():
     with pytest.raises(ValueError, match=r"Linear holds no nn.Attention to record"):
         attention_maps(nn.Linear(2, 2), np.zeros((1, 2)))
+
+
+def test_an_attention_without_weights_to_return_says_what_to_add():
+    def students(q, k, v, *, causal=False):
+        return scratchlm.ops.attention(q, k, v, causal=causal)
+
+    model = model_of().eval()
+    with scratchlm.use(attention=students):
+        model(np.arange(5))
+        with pytest.raises(TypeError, match="return_weights=True, but students takes no option"):
+            attention_maps(model, np.arange(5))
+    assert model.transformer.h[0].attn.attend.recorded is None
 
 
 def test_maps_are_copies():

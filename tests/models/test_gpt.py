@@ -11,7 +11,7 @@ import pytest
 
 import scratchlm
 import scratchlm.functional as F
-from scratchlm import Tensor, assert_gradients, nn
+from scratchlm import Tensor, assert_gradients, nn, optim
 from scratchlm.models import GPT, GPTConfig
 
 TINY = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6)
@@ -228,6 +228,16 @@ def test_the_tied_table_collects_the_gradients_of_both_its_uses():
     # the two sums add their three terms or more in another order
     assert np.allclose(table.grad.data, both, rtol=0, atol=1e-15)
     assert apart.lm_head.weight.grad.data.any()
+
+
+def test_an_optimizer_steps_a_tied_weight_once():
+    model = tiny()
+    ids, targets = ids_of(2, 5), ids_of(2, 5, seed=1)
+    model(ids, targets)[1].backward()
+    table = model.transformer.wte.weight
+    want = table.data - 0.5 * table.grad.data
+    optim.SGD(model.parameters(), lr=0.5).step()
+    assert np.array_equal(model.lm_head.weight.data, want)
 
 
 def test_dropout_acts_in_training_only():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..backend import (
     Array,
     arange_like,
@@ -40,8 +42,8 @@ def cross_entropy(
     ``"mean"`` divides the sum of ``l`` by the sum of ``w_t`` over the rows that count (without
     weights, by their number). Rows whose target is ``ignore_index`` do not count and get a zero
     gradient. If no row counts (or all that do weigh 0), the mean is over nothing: here it is 0,
-    with zero gradients, where PyTorch gives NaN. A batch that is all padding then changes nothing,
-    instead of destroying the model.
+    with zero gradients, where PyTorch gives NaN or infinity. A batch that is all padding then
+    changes nothing, instead of destroying the model.
 
     Derivation: ``ln p_c = x_c - ln sum_k exp(x_k)`` has by ``x_j`` the derivative
     ``[c = j] - p_j``, so ``dl/dx_j = p_j sum_c q_c - q_j``, which is ``softmax - onehot`` without
@@ -84,6 +86,8 @@ def cross_entropy(
     if rows:
         check_ids(t, classes, what="cross_entropy")
     x = xp.reshape(logits, (rows, classes))
+    if weight is not None:
+        weight = xp.astype(weight, logits.dtype, copy=False)
 
     # ln p = z - ln sum exp z  with z = x - max(x); the exponentials are kept for backward
     z = x - xp.max(x, axis=-1, keepdims=True) if classes else x
@@ -114,7 +118,9 @@ def cross_entropy(
     denominator = None
     if reduction == "mean":
         denominator = xp.sum(row_weight)
-        denominator = xp.where(denominator == 0, xp.ones_like(denominator), denominator)
+        # over nothing: a division by infinity makes loss and gradients 0
+        nothing = xp.full_like(denominator, math.inf)
+        denominator = xp.where(denominator == 0, nothing, denominator)
         value = value / denominator
 
     def vjp(dy: Array) -> tuple[Array, None]:

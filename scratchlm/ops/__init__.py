@@ -1,4 +1,4 @@
-"""The formulas. Each op is a function from arrays to ``(out, vjp)``; see :mod:`scratchlm.registry`."""
+"""The formulas. Each op maps arrays to ``(out, vjp)``; see :mod:`scratchlm.registry`."""
 
 from .activations import gelu, relu, sigmoid, silu, softplus, tanh
 from .arithmetic import add, div, maximum, minimum, mul, neg, pow, pow_scalar, sub

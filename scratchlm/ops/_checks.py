@@ -1,4 +1,4 @@
-"""Words for the mistakes that several ops share: shapes that do not fit, axes that are not there."""
+"""Words for the mistakes that several ops share: shapes that do not fit, axes that are missing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def broadcast_error(name: str, *arrays: Array) -> ValueError:
         if len(sizes) > 1:
             several = " and ".join(map(str, sorted(sizes)))
             return ValueError(
-                f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} has "
-                f"sizes {several}; counted from the right, sizes must be equal or 1: use reshape "
-                "to put an axis of 1 where values should repeat"
+                f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} "
+                f"has sizes {several}; counted from the right, sizes must be equal or 1: use "
+                "reshape to put an axis of 1 where values should repeat"
             )
     raise AssertionError(f"{name}: shapes {shapes} do broadcast")  # the caller met another error
 

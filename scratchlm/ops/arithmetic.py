@@ -1,5 +1,5 @@
-"""Arithmetic with broadcasting. The engine sums gradients over broadcast axes, so each ``vjp`` here is
-the scalar rule, elementwise.
+"""Arithmetic with broadcasting. The engine sums gradients over broadcast axes, so each ``vjp`` here
+is the scalar rule, elementwise.
 
 All raise a ValueError that names the axis where two shapes do not broadcast.
 """
@@ -83,9 +83,9 @@ def pow(a: Array, b: Array) -> tuple[Array, Vjp]:
     """``a ** b``, elementwise with broadcasting.
 
     ``da = dy * b * a**(b - 1)``, ``db = dy * a**b * ln a``. Where ``b == 0``, ``da`` is 0; where
-    ``a == 0``, ``db`` is taken as 0, its limit for ``b > 0``. Of a negative ``a``, only whole powers
-    are real (others are NaN), and none has a derivative by ``b``: there ``db`` is NaN, which matters
-    only if ``b`` requires a gradient. For a constant exponent see :func:`pow_scalar`.
+    ``a == 0``, ``db`` is taken as 0, its limit for ``b > 0``. Of a negative ``a``, only whole
+    powers are real (others are NaN), and none has a derivative by ``b``: there ``db`` is NaN, which
+    matters only if ``b`` requires a gradient. For a constant exponent see :func:`pow_scalar`.
     """
     xp = array_namespace(a, b)
     try:

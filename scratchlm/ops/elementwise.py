@@ -80,7 +80,7 @@ def cos(x: Array) -> tuple[Array, Vjp]:
 def clip(x: Array, *, min: float | None = None, max: float | None = None) -> tuple[Array, Vjp]:
     """``x`` limited to ``[min, max]``; either bound may be left out.
 
-    ``dx = dy`` where ``min <= x <= max``, else 0: a value that was cut off does not feel a small change.
+    ``dx = dy`` where ``min <= x <= max``, else 0: a value that is cut off feels no small change.
 
     Raises:
         ValueError: no bound, or ``min > max``.
@@ -120,9 +120,9 @@ def _bound(name: str, value: Any) -> float | None:
 def where(x: Array, y: Array, *, condition: Array) -> tuple[Array, Vjp]:
     """``x`` where ``condition`` (boolean) holds, else ``y``; all three broadcast.
 
-    ``dx`` is ``dy`` where the condition holds and 0 elsewhere, ``dy`` the other way round. So is the
-    gradient of a NaN that was not chosen: 0 here, but NaN again behind the op that made it (0 * inf);
-    to be safe, change its input: ``log(where(x, 1, condition=x > 0))``.
+    With ``dout`` the cotangent of the result, ``dx`` is ``dout`` where the condition holds and 0
+    elsewhere, and ``dy`` the other way round. A NaN that is not chosen gets 0 here, but the op that
+    made it may turn that into NaN again (0 * inf): guard its input, ``log(where(x, 1, ...))``.
 
     Raises:
         TypeError: the condition is not boolean.
@@ -131,7 +131,7 @@ def where(x: Array, y: Array, *, condition: Array) -> tuple[Array, Vjp]:
     xp = array_namespace(x, y, condition)
     if not xp.isdtype(condition.dtype, "bool"):
         raise TypeError(
-            f"where: condition must be boolean, got {condition.dtype}; compare, e.g. condition=x > 0"
+            f"where: condition must be boolean, got {condition.dtype}; compare, as in x > 0"
         )
     try:
         out = xp.where(condition, x, y)

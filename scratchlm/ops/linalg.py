@@ -12,16 +12,16 @@ from ._types import Vjp
 
 @op("Y = A B", broadcasts=True)
 def matmul(a: Array, b: Array) -> tuple[Array, Vjp]:
-    """``y[..., i, k] = sum_j a[..., i, j] b[..., j, k]``: ``[..., N, K] @ [..., K, M] -> [..., N, M]``.
+    """``y[..., i, k] = sum_j a[..., i, j] b[..., j, k]``: a ``[..., N, K]``, b ``[..., K, M]``.
 
-    Leading axes broadcast. A vector on the left is one row, a vector on the right one column, and that
-    axis is left out of the result. With ``dy[i, k]`` the cotangent of ``y[i, k]``::
+    The result is ``[..., N, M]``; leading axes broadcast. A vector on the left is one row, a vector
+    on the right one column, and that axis is left out of the result. For matrices::
 
         da[i, j] = sum_k dy[i, k] b[j, k]      dA = dY Bᵀ
         db[j, k] = sum_i a[i, j] dy[i, k]      dB = Aᵀ dY
 
     Raises:
-        ValueError: an input of no axes; inner sizes that differ; leading axes that do not broadcast.
+        ValueError: an input has no axes, inner sizes differ, or leading axes do not broadcast.
 
     Source: D2 §3.5, D5 §4.1 in every layer; the gradients as in Giles 2008, §2.2.1.
     """
@@ -32,8 +32,8 @@ def matmul(a: Array, b: Array) -> tuple[Array, Vjp]:
     inner = -1 if b.ndim == 1 else -2
     if a.shape[-1] != b.shape[inner]:
         raise ValueError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of a ({a.shape[-1]}) "
-            f"and axis {inner} of b ({b.shape[inner]}) must be equal, they are summed over"
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: axis -1 of a ({a.shape[-1]}) and "
+            f"axis {inner} of b ({b.shape[inner]}) must be equal, they are summed over"
             + _transposing_helps(a, b)
         )
     xp = array_namespace(a, b)
@@ -84,11 +84,11 @@ Labels = tuple[
 
 @op("Einstein summation", broadcasts=True)
 def einsum(*operands: Array, equation: str) -> tuple[Array, Vjp]:
-    """The sum of products that ``equation`` spells, e.g. ``"bhqd,bhkd->bhqk"`` for attention's scores.
+    """The sum of products that ``equation`` spells, as ``"bhqd,bhkd->bhqk"`` for attention scores.
 
     Each letter is an axis; letters that the result lacks are summed over. Without ``->`` the result
-    has the letters that occur once, in alphabetical order. ``...`` stands for any further axes, which
-    broadcast, and which the result must keep.
+    has the letters that occur once, in alphabetical order. ``...`` stands for any further axes,
+    which broadcast, and which the result must keep.
 
     The gradient of an operand is an einsum again, of ``dy`` and the other operands::
 
@@ -97,8 +97,8 @@ def einsum(*operands: Array, equation: str) -> tuple[Array, Vjp]:
     An axis that only this operand had, and that was summed over, repeats it.
 
     Raises:
-        ValueError: an equation that can't be read or does not fit the operands; a letter twice in one
-            operand (a diagonal); sizes that differ.
+        ValueError: the equation can't be read or does not fit the operands, has a letter twice in
+            one operand (a diagonal), or gives one letter two sizes.
         TypeError: the equation is no string.
     """
     inputs, output = _parse(equation, operands)

@@ -1,7 +1,7 @@
 """Sums, means, variances, maxima, running sums.
 
-``axis`` is None (all axes), an integer or a tuple of them; ``keepdims=True`` leaves axes of size 1 in
-the place of the reduced ones. All raise a ValueError for an axis that is not there or named twice.
+``axis`` is None (all axes), an integer or a tuple of them; ``keepdims=True`` leaves axes of size 1
+in the place of the reduced ones. All raise a ValueError for an axis that is missing or named twice.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def var(
 ) -> tuple[Array, Vjp]:
     """The variance over ``axis``: ``sum((x - mean)**2) / (n - correction)``.
 
-    ``correction=1`` estimates the variance of what ``x`` was drawn from, ``correction=0`` is that of
-    ``x`` itself. ``dx = dy * 2 * (x - mean) / (n - correction)``: the mean moves with ``x`` as well,
-    but the deviations from it sum to 0, so that adds nothing.
+    ``correction=1`` estimates the variance of what ``x`` was drawn from, ``correction=0`` is that
+    of ``x`` itself. ``dx = dy * 2 * (x - mean) / (n - correction)``: the mean moves with ``x`` as
+    well, but the deviations from it sum to 0, so that adds nothing.
 
     Raises:
         ValueError: fewer than ``correction + 1`` elements make one variance.
@@ -83,8 +83,8 @@ def var(
         raise _nothing("var", x, axis)
     if divisor <= 0:
         raise ValueError(
-            f"var: {n} element(s) of shape {x.shape} along axis {axis} with correction={correction} "
-            f"divide by {divisor:g}; take more elements, or correction=0"
+            f"var: {n} element(s) of shape {x.shape} along axis {axis}, correction={correction}: "
+            f"the sum would be divided by {divisor:g}; take more elements, or correction=0"
         )
     centered = x - xp.mean(x, axis=axes, keepdims=True)
 

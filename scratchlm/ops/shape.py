@@ -132,7 +132,7 @@ def concatenate(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
 
 @op("stack x₀, x₁, …")
 def stack(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
-    """Join arrays of one shape along a new ``axis`` of the result. Each gradient is its slice of ``dy``.
+    """Join arrays of one shape along a new ``axis``. Each gradient is its slice of ``dy``.
 
     Raises:
         ValueError: no arrays, shapes that differ, or an axis that the result has not.
@@ -145,8 +145,8 @@ def stack(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
     ndim = xs[0].ndim + 1
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"stack: there is no axis {axis} in the result, {len(xs)} arrays of shape {xs[0].shape} "
-            f"stacked: it has {ndim} axes, 0 to {ndim - 1}"
+            f"stack: there is no axis {axis} in a stack of arrays of shape {xs[0].shape}; "
+            f"axes run from 0 to {ndim - 1}"
         )
     axis %= ndim
     xp = array_namespace(*xs)
@@ -190,8 +190,8 @@ def split(
 ) -> tuple[tuple[Array, ...], Vjp]:
     """Consecutive pieces of ``x`` along ``axis``, as views: of these sizes, or all of one size.
 
-    With one size the last piece may be smaller (as in PyTorch's ``split``, not NumPy's, which counts
-    the pieces). ``dx`` is the cotangents of the pieces, joined again.
+    With one size the last piece may be smaller (as in PyTorch's ``split``; NumPy's takes a number
+    of pieces). ``dx`` is the cotangents of the pieces, joined again.
 
     Raises:
         ValueError: no such axis, a size that is not positive, or sizes that do not add up.
@@ -230,9 +230,8 @@ def split(
 def pad(x: Array, *, pad_width: Any, value: float = 0.0) -> tuple[Array, Vjp]:
     """``x`` with ``value`` around it. ``dx`` is ``dy`` without the border: a view.
 
-    Args:
-        pad_width: ``((before, after), ...)`` for each axis; or one ``(before, after)``, or one number,
-            for all of them.
+    ``pad_width`` is ``((before, after), ...)`` for each axis; or one ``(before, after)``, or one
+    number, for all of them.
 
     Raises:
         ValueError: a width below 0, or widths for another number of axes.
@@ -261,8 +260,8 @@ def _pad_widths(x: Array, pad_width: Any) -> list[tuple[int, int]]:
         widths = [widths] * x.ndim
     if len(widths) != x.ndim or any(len(pair) != 2 for pair in widths):
         raise ValueError(
-            f"pad: pad_width {pad_width} for shape {x.shape}: give one number, one (before, after), "
-            f"or {x.ndim} of them, one for each axis"
+            f"pad: pad_width {pad_width} for shape {x.shape}: give one number, one (before, after) "
+            f"pair, or {x.ndim} pairs, one for each axis"
         )
     pairs = [(operator.index(before), operator.index(after)) for before, after in widths]
     if any(width < 0 for pair in pairs for width in pair):
@@ -277,10 +276,10 @@ def _pad_widths(x: Array, pad_width: Any) -> list[tuple[int, int]]:
 
 @op("x[index]")
 def getitem(x: Array, *, index: Any) -> tuple[Array, Vjp]:
-    """``x[index]``: integers, slices, ``...`` and None, integer arrays (repeats allowed), boolean masks.
+    """``x[index]`` by integers, slices, ``...``, None, integer arrays and boolean masks.
 
-    ``dx`` is 0 but at the index, where ``dy`` is *added*: an element taken twice receives both. A view
-    for integers and slices; a copy for arrays.
+    ``dx`` is 0 but at the index, where ``dy`` is *added*: an element taken twice receives both. The
+    result is a view for integers and slices, a copy for arrays.
 
     Raises:
         IndexError: out of range, or too many indices.

@@ -75,12 +75,20 @@ class Sampler:
         return self.draw(st.sampled_from(values))
 
     def shape(
-        self, min_dims: int = 0, max_dims: int = 5, min_side: int = 0, max_side: int = 4
+        self,
+        min_dims: int = 0,
+        max_dims: int = 5,
+        min_side: int = 0,
+        max_side: int = 4,
+        max_size: int = 64,
     ) -> tuple[int, ...]:
-        """A shape of at most about 64 elements; one in ten is empty, where ``min_side`` is 0."""
+        """A shape of ``max_size`` elements or not many more (where ``min_side`` wants it so).
+
+        One in ten is empty, if ``min_side`` is 0.
+        """
         shape: list[int] = []
         for _ in range(self.integer(min_dims, max_dims)):
-            room = max(1, 64 // math.prod(shape))
+            room = max(1, max_size // math.prod(shape))
             shape.append(self.integer(max(1, min_side), max(min_side, min(max_side, room))))
         if shape and not min_side and self.integer(0, 9) == 9:
             shape[self.integer(0, len(shape) - 1)] = 0
@@ -139,9 +147,9 @@ class Sampler:
             return x[..., ::-1].copy()[..., ::-1]
         return x.copy()
 
-    def shapes(self, n: int, min_side: int = 0, max_dims: int = 5) -> list[tuple[int, ...]]:
+    def shapes(self, n: int, max_dims: int = 5, max_size: int = 64) -> list[tuple[int, ...]]:
         """``n`` shapes that broadcast against each other."""
-        full = self.shape(max_dims=max_dims, min_side=min_side)
+        full = self.shape(max_dims=max_dims, max_size=max_size)
         shapes = []
         for _ in range(n):
             kept = full[self.integer(0, len(full)) if self.choice(True, False) else 0 :]

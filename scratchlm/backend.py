@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
-import array_api_compat.numpy as numpy_namespace
 import numpy as np
+
+numpy_namespace: Any = np  # itself a namespace of the standard, from NumPy 2.1 on
+if not hasattr(np, "cumulative_sum"):
+    import array_api_compat.numpy as numpy_namespace
 
 Array = Any  # an array of NumPy, CuPy, or any library of the array API standard
 

@@ -1,8 +1,8 @@
 """The command line: ``scratchlm`` or ``python -m scratchlm``.
 
 The commands about lessons are in :mod:`scratchlm.cli.lessons`. Every other command is a module here
-with a function of the same name (``tour.py`` holds ``tour``), written for typer and imported only when
-it is called, so that a package which one of them needs is not missed by the others.
+with a function of the same name (``tour.py`` holds ``tour``), written for typer. A package that one
+of them needs is not missed by the others.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Exercises: what a student's function must do, and the mistakes that are known by name.
 
-A function is *observed* on many inputs: what it returns, its gradients under random cotangents, what
-it does to its inputs, which dtypes come out. What is seen of the student's function is compared with
-what is seen of the reference. If they differ, it is compared with each mistake's, and the mistake
-that behaves the same on every input tells what was probably done.
+A function is *observed* on many inputs: what it returns, its gradients under random cotangents,
+what it does to its inputs, which dtypes come out. What is seen of the student's function is compared
+with what is seen of the reference. If they differ, it is compared with each mistake's, and the
+mistake that behaves the same on every input tells what was probably done.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _SUPERSCRIPTS = dict(zip("0123456789+-−=()abcdefghijklmnoprstuvwxyzTABDEGHIJKL
                          strict=True))  # fmt: skip
 _SUBSCRIPTS = dict(zip("0123456789+-−=()aehijklmnoprstuvxβγρφχ ",
                        "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓᵦᵧᵨᵩᵪ ", strict=True))  # fmt: skip
-_ACCENTS = {"^": "\u0302", "ˆ": "\u0302", "¯": "\u0304", "‾": "\u0304", "―": "\u0304", "~": "\u0303",
-            "˜": "\u0303", "˙": "\u0307", "→": "\u20d7", "⃗": "\u20d7", "˙˙": "\u0308"}  # fmt: skip
+_ACCENTS = {"^": "\u0302", "ˆ": "\u0302", "¯": "\u0304", "‾": "\u0304", "―": "\u0304",
+            "~": "\u0303", "˜": "\u0303", "˙": "\u0307", "→": "\u20d7", "⃗": "\u20d7", "˙˙": "\u0308"}  # fmt: skip
 _SPACED = set("=≈≠<>≤≥≪≫∈∉⊂⊆→←⇒⇔↦∼≡∝∣⊙⊕⊗×·±∧∨:∘≜")
 _SIGNS = set("+−-")
 _TALL = {"(": "⎛⎜⎝", ")": "⎞⎟⎠", "[": "⎡⎢⎣", "]": "⎤⎥⎦", "|": "│││", "∣": "│││", "‖": "‖‖‖"}
@@ -37,16 +37,16 @@ def tree(latex: str, *, block: bool) -> Any:
 
 def mathml(latex: str, *, block: bool = False) -> str:
     """MathML, with the LaTeX as its label for who cannot see it."""
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
     element = tree(latex.strip(), block=block)
     element.set("aria-label", latex.strip())
-    text = ElementTree.tostring(element, "unicode")
+    text = ET.tostring(element, "unicode")
     return text.replace("&amp;#x", "&#x")  # latex2mathml has escaped its characters already
 
 
 def inline(latex: str) -> str:
-    """One line of Unicode: ``\\frac{a+1}{\\sqrt{d_k}}`` becomes ``(a + 1)/√dₖ``."""
+    r"""One line of Unicode: ``\frac{a+1}{\sqrt{d_k}}`` becomes ``(a + 1)/√dₖ``."""
     return _layout(tree(latex.strip(), block=False), flat=True).lines[0].strip()
 
 
@@ -227,10 +227,10 @@ def _tall(bracket: str, above: int, below: int) -> Box:
         return Box(list("⎰⎱" if bracket == "{" else "⎱⎰"), above)
     if bracket in _CURLY:
         above = below = max(above, below, 1)
-        top, middle, bottom, bar = _CURLY[bracket]
+        top, middle, bottom, bar = list(_CURLY[bracket])
         pad = [bar] * (above - 1)
         return Box([top, *pad, middle, *pad, bottom], above)
-    top, bar, bottom = _TALL[bracket]
+    top, bar, bottom = list(_TALL[bracket])
     return Box([top, *[bar] * (height - 2), bottom], above)
 
 

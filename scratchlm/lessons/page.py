@@ -158,7 +158,7 @@ def _run_cell(cell: Cell, path: Path, names: dict[str, object]) -> None:
 
 
 def cache_file(lesson: Lesson) -> Path:
-    """Where the outputs of this lesson are kept: the name changes with the lesson and the library."""
+    """Where the outputs of this lesson are kept; the name changes with lesson and library."""
     digest = hashlib.sha256()
     package = Path(__file__).resolve().parents[1]
     for path in sorted([*lesson.folder.glob("*.py"), *package.rglob("*.py")]):

@@ -173,8 +173,7 @@ class Progress:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             lessons = stored["lessons"]
-            if not all(isinstance(entry, dict) for entry in lessons.values()):
-                raise ValueError("entries are no objects")
+            return {str(number): dict(entry) for number, entry in lessons.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -185,7 +184,6 @@ class Progress:
                 "a new one begins. Your exercises are untouched: check them again to record them"
             )
             return {}
-        return dict(lessons)
 
     def state(self, lesson: Lesson) -> str:
         """``done``, ``started``, ``open`` or ``locked`` (a prerequisite is not done)."""

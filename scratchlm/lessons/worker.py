@@ -1,7 +1,7 @@
 """Checks a student's file in a process of its own: ``python -m scratchlm.lessons.worker``.
 
-The process may crash, hang, print or exit, and the command line lives on: what is known is written to
-a JSON file after each exercise. A watchdog ends it after the time limit and says on which line it was.
+The process may crash, hang, print or exit, and the command line lives on: what is known is written
+to a JSON file after each exercise. A watchdog ends it after the time limit and tells the line.
 """
 
 from __future__ import annotations

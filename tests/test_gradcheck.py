@@ -229,7 +229,9 @@ MISTAKES = {
     "scale forgotten, d = 4": ("constant factor", "sqrt(d) = sqrt(4)", "scores", nth(0, scaled(2))),
     "scale twice, d = 4": (
         "constant factor", "1/sqrt(d) = 1/sqrt(4)", "scores", nth(1, scaled(0.5))),
-    "-1/N": ("constant factor", "-0.0833333 times the gradient: 1/N = 1/12", "mse", nth(0, scaled(-1 / 12))),
+    "-1/N": (
+        "constant factor", "-0.0833333 times the gradient: 1/N = 1/12", "mse",
+        nth(0, scaled(-1 / 12))),
     "N - 1": ("constant factor", "(N-1)/N = 3/4", "variance", scaled(3 / 4)),
     "any number": ("constant factor", "0.37 times", "softmax", scaled(0.37)),
     "0.1% too large": ("constant factor", "1.001 times", "layer_norm", nth(0, scaled(1.001))),

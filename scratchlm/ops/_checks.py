@@ -8,8 +8,8 @@ from typing import Any
 from ..backend import Array
 
 
-def broadcast_error(name: str, *arrays: Array) -> ValueError:
-    """Says which axis keeps the shapes of ``arrays`` from broadcasting."""
+def broadcast_error(name: str, error: ValueError, *arrays: Array) -> ValueError:
+    """What ``error``, met by an elementwise op, means: the axis that does not broadcast."""
     shapes = [x.shape for x in arrays]
     for axis in range(-1, -1 - max(map(len, shapes)), -1):
         sizes = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
@@ -20,7 +20,21 @@ def broadcast_error(name: str, *arrays: Array) -> ValueError:
                 f"has sizes {several}; counted from the right, sizes must be equal or 1: use "
                 "reshape to put an axis of 1 where values should repeat"
             )
-    raise AssertionError(f"{name}: shapes {shapes} do broadcast")  # the caller met another error
+    return ValueError(f"{name}: {error}")  # it was not the shapes
+
+
+def integer(name: str, what: str, value: Any) -> int:
+    """``value`` as an int; a TypeError that names the op and the option if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
+
+
+def integers(name: str, what: str, values: Any) -> tuple[int, ...]:
+    """``values``, one integer or several, as a tuple of ints."""
+    several = values if isinstance(values, (tuple, list)) else (values,)
+    return tuple([v if type(v) is int else integer(name, what, v) for v in several])
 
 
 def normalize_axis(name: str, x: Array, axis: Any) -> int:
@@ -30,10 +44,7 @@ def normalize_axis(name: str, x: Array, axis: Any) -> int:
         TypeError: it is no integer.
         ValueError: ``x`` has no such axis.
     """
-    try:
-        found = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{name}: axis must be an integer, got {axis!r}") from None
+    found = integer(name, "axis", axis)
     if not -x.ndim <= found < x.ndim:
         if not x.ndim:
             raise ValueError(f"{name}: axis {found} of a 0-d array, shape (): it has no axis")

@@ -23,8 +23,8 @@ def add(a: Array, b: Array) -> tuple[Array, Vjp]:
 
     try:
         return a + b, vjp
-    except ValueError:
-        raise broadcast_error("add", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("add", error, a, b) from None
 
 
 @op("a - b", broadcasts=True)
@@ -36,8 +36,8 @@ def sub(a: Array, b: Array) -> tuple[Array, Vjp]:
 
     try:
         return a - b, vjp
-    except ValueError:
-        raise broadcast_error("sub", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("sub", error, a, b) from None
 
 
 @op("a · b", broadcasts=True)
@@ -49,8 +49,8 @@ def mul(a: Array, b: Array) -> tuple[Array, Vjp]:
 
     try:
         return a * b, vjp
-    except ValueError:
-        raise broadcast_error("mul", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("mul", error, a, b) from None
 
 
 @op("a / b", broadcasts=True)
@@ -58,8 +58,8 @@ def div(a: Array, b: Array) -> tuple[Array, Vjp]:
     """``a / b``, elementwise with broadcasting. ``da = dy / b``, ``db = -dy * (a / b) / b``."""
     try:
         y = a / b
-    except ValueError:
-        raise broadcast_error("div", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("div", error, a, b) from None
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         da = dy / b
@@ -90,8 +90,8 @@ def pow(a: Array, b: Array) -> tuple[Array, Vjp]:
     xp = array_namespace(a, b)
     try:
         y = a**b
-    except ValueError:
-        raise broadcast_error("pow", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("pow", error, a, b) from None
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         one = xp.ones_like(a)
@@ -136,8 +136,8 @@ def maximum(a: Array, b: Array) -> tuple[Array, Vjp]:
     xp = array_namespace(a, b)
     try:
         y = xp.maximum(a, b)
-    except ValueError:
-        raise broadcast_error("maximum", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("maximum", error, a, b) from None
     return y, lambda dy: _share(xp, a > b, a == b, dy)
 
 
@@ -150,8 +150,8 @@ def minimum(a: Array, b: Array) -> tuple[Array, Vjp]:
     xp = array_namespace(a, b)
     try:
         y = xp.minimum(a, b)
-    except ValueError:
-        raise broadcast_error("minimum", a, b) from None
+    except ValueError as error:
+        raise broadcast_error("minimum", error, a, b) from None
     return y, lambda dy: _share(xp, a < b, a == b, dy)
 
 

@@ -135,8 +135,8 @@ def where(x: Array, y: Array, *, condition: Array) -> tuple[Array, Vjp]:
         )
     try:
         out = xp.where(condition, x, y)
-    except ValueError:
-        raise broadcast_error("where", condition, x, y) from None
+    except ValueError as error:
+        raise broadcast_error("where", error, condition, x, y) from None
 
     def vjp(dout: Array) -> tuple[Array, Array]:
         nothing = xp.zeros_like(dout)

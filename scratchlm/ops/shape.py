@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import Array, array_namespace, asarray_like, scatter_add
 from ..registry import op
-from ._checks import normalize_axis
+from ._checks import integer, integers, normalize_axis
 from ._types import Vjp
 
 
@@ -20,15 +20,15 @@ def reshape(x: Array, *, shape: int | tuple[int, ...]) -> tuple[Array, Vjp]:
 
     Raises:
         ValueError: the shapes hold different numbers of elements.
+        TypeError: a size is no integer.
     """
     xp = array_namespace(x)
-    if isinstance(shape, int):
-        shape = (shape,)
+    shape = integers("reshape", "each size of shape", shape)
     former = x.shape
     try:
         y = xp.reshape(x, shape)
     except ValueError:
-        raise _reshape_error(x, tuple(shape)) from None
+        raise _reshape_error(x, shape) from None
 
     def vjp(dy: Array) -> Array:
         return xp.reshape(dy, former)
@@ -56,8 +56,10 @@ def permute(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
 
     Raises:
         ValueError: ``axes`` does not name each axis once.
+        TypeError: an axis is no integer.
     """
     xp = array_namespace(x)
+    axes = integers("permute", "each axis", axes)
     inverse = [-1] * x.ndim
     try:
         for place, axis in enumerate(axes):
@@ -66,7 +68,7 @@ def permute(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Vjp]:
         inverse = [-1]
     if len(axes) != x.ndim or -1 in inverse:
         raise ValueError(
-            f"permute: axes {tuple(axes)} for shape {x.shape}: name each of its {x.ndim} axes once"
+            f"permute: axes {axes} for shape {x.shape}: name each of its {x.ndim} axes once"
         )
 
     def vjp(dy: Array) -> Array:
@@ -83,9 +85,10 @@ def broadcast_to(x: Array, *, shape: int | tuple[int, ...]) -> tuple[Array, Vjp]
 
     Raises:
         ValueError: the shape of ``x`` does not broadcast to ``shape``.
+        TypeError: a size is no integer.
     """
     xp = array_namespace(x)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = integers("broadcast_to", "each size of shape", shape)
     try:
         y = xp.broadcast_to(x, shape)
     except ValueError:
@@ -121,7 +124,7 @@ def concatenate(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
     except ValueError:
         raise _shapes_differ("concatenate", xs, axis) from None
 
-    lengths = [x.shape[axis] for x in xs]
+    lengths = tuple([x.shape[axis] for x in xs])
 
     def vjp(dy: Array) -> Any:
         gradients = _cut(dy, lengths, axis)
@@ -143,6 +146,7 @@ def stack(*xs: Array, axis: int = 0) -> tuple[Array, Vjp]:
         if x.shape != xs[0].shape:
             raise _shapes_differ("stack", xs, None)
     ndim = xs[0].ndim + 1
+    axis = integer("stack", "axis", axis)
     if not -ndim <= axis < ndim:
         raise ValueError(
             f"stack: there is no axis {axis} in a stack of arrays of shape {xs[0].shape}; "
@@ -174,7 +178,7 @@ def _shapes_differ(name: str, xs: tuple[Array, ...], axis: int | None) -> ValueE
     raise AssertionError(f"{name}: the shapes fit")  # the caller met another error
 
 
-def _cut(x: Array, sizes: list[int], axis: int) -> tuple[Array, ...]:
+def _cut(x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
     """Consecutive pieces of ``x`` along ``axis``, as views."""
     before = (slice(None),) * axis
     pieces, start = [], 0
@@ -194,23 +198,24 @@ def split(
     of pieces). ``dx`` is the cotangents of the pieces, joined again.
 
     Raises:
-        ValueError: no such axis, a size that is not positive, or sizes that do not add up.
+        ValueError: no such axis, a size below 1 (in a list, below 0), or sizes that do not add up.
+        TypeError: a size is no integer.
     """
     axis = normalize_axis("split", x, axis)
     total = x.shape[axis]
+    lengths = integers("split", "each of sizes", sizes)
     if isinstance(sizes, (tuple, list)):
-        lengths = [operator.index(size) for size in sizes]
         if sum(lengths) != total or min(lengths, default=-1) < 0:
             raise ValueError(
-                f"split: sizes {tuple(lengths)} must be 0 or more and add up to {total}, the size "
+                f"split: sizes {lengths} must be 0 or more and add up to {total}, the size "
                 f"of axis {axis} of shape {x.shape}"
             )
     else:
-        each = operator.index(sizes)
+        each = lengths[0]
         if each < 1:
             raise ValueError(f"split: pieces of size {each}; a size must be at least 1")
         whole, rest = divmod(total, each)
-        lengths = [each] * whole + [rest] * (rest > 0 or total == 0)
+        lengths = (each,) * whole + (rest,) * (rest > 0 or total == 0)
     former, dtype, device = x.shape, x.dtype, x.device
 
     def vjp(*dys: Array | None) -> Array:
@@ -235,6 +240,7 @@ def pad(x: Array, *, pad_width: Any, value: float = 0.0) -> tuple[Array, Vjp]:
 
     Raises:
         ValueError: a width below 0, or widths for another number of axes.
+        TypeError: a width is no integer.
     """
     widths = _pad_widths(x, pad_width)
     xp = array_namespace(x)
@@ -252,19 +258,20 @@ def pad(x: Array, *, pad_width: Any, value: float = 0.0) -> tuple[Array, Vjp]:
     return y, vjp
 
 
-def _pad_widths(x: Array, pad_width: Any) -> list[tuple[int, int]]:
-    if isinstance(pad_width, int):
-        pad_width = (pad_width, pad_width)
-    widths = list(pad_width)
-    if len(widths) == 2 and all(isinstance(width, int) for width in widths):
-        widths = [widths] * x.ndim
-    if len(widths) != x.ndim or any(len(pair) != 2 for pair in widths):
+def _pad_widths(x: Array, pad_width: Any) -> list[tuple[int, ...]]:
+    """``(before, after)`` for each axis."""
+    if not isinstance(pad_width, (tuple, list)):
+        pairs = [integers("pad", "pad_width", (pad_width, pad_width))] * x.ndim
+    elif len(pad_width) == 2 and not any(isinstance(width, (tuple, list)) for width in pad_width):
+        pairs = [integers("pad", "each of pad_width", pad_width)] * x.ndim
+    else:
+        pairs = [integers("pad", "each of pad_width", pair) for pair in pad_width]
+    if len(pairs) != x.ndim or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
             f"pad: pad_width {pad_width} for shape {x.shape}: give one number, one (before, after) "
             f"pair, or {x.ndim} pairs, one for each axis"
         )
-    pairs = [(operator.index(before), operator.index(after)) for before, after in widths]
-    if any(width < 0 for pair in pairs for width in pair):
+    if any(min(pair) < 0 for pair in pairs):
         raise ValueError(
             f"pad: pad_width {pad_width} is negative; to cut a border off, index: x[1:-1]"
         )

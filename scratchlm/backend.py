@@ -67,7 +67,27 @@ def to_host(x: Array) -> np.ndarray:
 
 def scatter_add(target: Array, index: Any, values: Array) -> None:
     """``target[index] += values`` in place, where an index that occurs twice adds twice."""
+    if type(target) is np.ndarray and _is_many_rows(target, index, values):
+        # NumPy's add.at goes element by element. Here the rows of one index are brought together,
+        # each group is added up, and the sums are added to different rows.
+        order = np.argsort(index, kind="stable")
+        rows = index[order]
+        if rows[0] >= 0:  # a negative index could be another name for a row that is here already
+            starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
+            target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
+            return
     array_namespace(target).add.at(target, index, values)
+
+
+def _is_many_rows(target: Array, index: Any, values: Array) -> bool:
+    return (
+        isinstance(index, np.ndarray)
+        and index.ndim == 1
+        and index.dtype.kind in "iu"
+        and values.ndim > 1
+        and values.size > 2000  # below, sorting takes longer than it saves
+        and values.shape == index.shape + target.shape[1:]
+    )
 
 
 def random_uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Array) -> Array:

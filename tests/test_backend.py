@@ -40,6 +40,20 @@ def test_scatter_add_counts_duplicates():
     assert target.tolist() == [[2.0, 2.0], [0.0, 0.0], [1.0, 1.0]]
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_scatter_add_of_many_rows_counts_duplicates(negative):
+    """Many rows go another way than few; -1 and the last index are one row."""
+    rng = np.random.default_rng(0)
+    index = rng.integers(-50 if negative else 0, 50, 300)
+    values = rng.integers(-9, 9, (300, 3, 5)).astype(float)  # integers add up exactly in any order
+    target = np.ones((50, 3, 5))
+    expected = target.copy()
+    for i, row in zip(index, values, strict=True):
+        expected[i] += row
+    scatter_add(target, index, values)
+    np.testing.assert_array_equal(target, expected)
+
+
 def test_random_numbers_depend_on_the_seed_alone():
     like = np.ones(1)
     one = random_uniform(np.random.default_rng(3), (4, 5), like)

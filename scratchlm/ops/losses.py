@@ -181,14 +181,13 @@ def binary_cross_entropy_with_logits(
     """``L = -a t ln σ(x) - (1 - t) ln(1 - σ(x))``, ``a`` the ``pos_weight``, averaged.
 
     logits x and target t (the probability of "yes", usually 0 or 1) have one shape; pos_weight is
-    a number, or broadcasts to it. As ``-ln σ(x) = softplus(-x)`` and
-    ``-ln(1 - σ(x)) = x - ln σ(x)``::
+    a number, or broadcasts to it. As ``-ln σ(x) = softplus(-x)`` and ``1 - σ(x) = σ(-x)``::
 
-        l  = (1 - t) x + b softplus(-x)     b = 1 + (a - 1) t
-        dx = (1 - t) - b σ(-x)              σ(x) - t for a = 1
-        dt = -x + (a - 1) softplus(-x)
+        l  = a t softplus(-x) + (1 - t) softplus(x)
+        dx = (1 - t) σ(x) - a t σ(-x)                  σ(x) - t for a = 1
+        dt = a softplus(-x) - softplus(x)              -x for a = 1
 
-    With ``softplus(-x) = max(-x, 0) + ln(1 + exp(-|x|))`` nothing overflows.
+    With the stable softplus nothing overflows, and as no term is negative, nothing cancels.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown reduction.
@@ -202,20 +201,23 @@ def binary_cross_entropy_with_logits(
         raise TypeError(
             f"{name}: target is {target.dtype}; probabilities are floating: .astype(float)"
         )
-    extra = 0.0 if pos_weight is None else pos_weight - 1.0  # a - 1
-    if not isinstance(pos_weight, (int, float, type(None))):
+    a: Array | float = 1.0
+    if isinstance(pos_weight, (int, float)):
+        a = float(pos_weight)
+    elif pos_weight is not None:
         _check_broadcasts(name, "pos_weight", pos_weight, logits)
-    slope = 1.0 + extra * target  # b
-    softplus = stable_softplus(-logits)
-    value = (1.0 - target) * logits + slope * softplus
+        a = xp.astype(pos_weight, logits.dtype, copy=False)
+    x, t = logits, target
+    if_yes, if_no = a * stable_softplus(-x), stable_softplus(x)
+    value = t * if_yes + (1.0 - t) * if_no
     factor = 1 / max(1, value.size) if reduction == "mean" else 1.0
     if reduction != "none":
         value = xp.sum(value) * factor
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         dy = dy * factor
-        dlogits = dy * (1.0 - target - slope * stable_sigmoid(-logits))
-        return dlogits, dy * (extra * softplus - logits)
+        dx = dy * ((1.0 - t) * stable_sigmoid(x) - t * a * stable_sigmoid(-x))
+        return dx, dy * (if_yes - if_no)
 
     return value, vjp
 

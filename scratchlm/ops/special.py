@@ -51,7 +51,7 @@ def erf(x: Array) -> Array:
 
     t = xp.minimum(size, second)
     tail = _ratio(_MIDDLE, t)
-    if x.dtype.itemsize > 4:  # in float32, erf(4) is 1 already
+    if xp.finfo(x.dtype).bits > 32:  # in float32, erf(4) is 1 already
         t = xp.maximum(size, second)
         u = 1.0 / (t * t)
         tail = _pick(size <= second, tail, (_INVERSE_SQRT_PI - u * _ratio(_LARGE, u)) / t)

@@ -414,30 +414,25 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
     if not wanted:
         yield lambda loss: None
         return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    def column(text: str) -> TextColumn:
+        return TextColumn(text, table_column=Column(no_wrap=True))
 
     columns = (
-        TextColumn("step {task.fields[step]:>5}"),
+        column("step {task.fields[step]:>5}"),
         BarColumn(bar_width=None),
-        TextColumn("loss [bold]{task.fields[loss]}[/]"),
-        TextColumn("validation [bold]{task.fields[validation]}[/]"),
-        TextColumn("{task.fields[rate]} tokens/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        column("loss [bold]{task.fields[loss]}[/]"),
+        column("validation [bold]{task.fields[validation]}[/]"),
+        column("{task.fields[rate]} tokens/s"),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+        column("left"),
     )
     start_step, start_time = trainer.step, time.perf_counter()
     smooth = 0.0
     with Progress(*columns, console=console, expand=True) as bar:
-        task = bar.add_task(
-            "", total=1.0, step=trainer.step, loss="  …  ", validation="  …  ", rate="    …"
-        )
+        task = bar.add_task("", total=1.0, step=trainer.step, loss="…", validation="…", rate="…")
 
         def show(loss: float | None) -> None:
             nonlocal smooth
@@ -450,9 +445,9 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
                 task,
                 completed=trainer.progress,
                 step=trainer.step,
-                loss=f"{smooth:5.3f}",
-                validation=f"{evaluated[-1]:5.3f}" if evaluated else "  …  ",
-                rate=f"{done / (time.perf_counter() - start_time):6,.0f}",
+                loss=f"{smooth:.3f}",
+                validation=f"{evaluated[-1]:.3f}" if evaluated else "…",
+                rate=f"{done / (time.perf_counter() - start_time):,.0f}",
             )
 
         yield show

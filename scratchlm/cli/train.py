@@ -1,0 +1,117 @@
+"""``scratchlm train``: a GPT on a text of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .invocation import invocation
+from .screen import console, fail
+
+RUNS = Path("runs")
+
+
+def train(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A text file, a folder of them, or [bold]topics[/], Python's own help texts.",
+            show_default=False,
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and log.", show_default="runs/…")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in --out.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Updates.", show_default="2000")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this time instead.", show_default=False)
+    ] = None,
+    layers: Annotated[int, typer.Option(help="Layers.")] = 4,
+    heads: Annotated[int, typer.Option(help="Attention heads in each.")] = 4,
+    width: Annotated[int, typer.Option(help="Width of a layer.")] = 128,
+    length: Annotated[int, typer.Option(help="Characters of context.")] = 64,
+    batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 12,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    schedule: Annotated[
+        str, typer.Option(help="constant, cosine, step_decay or inverse_sqrt.")
+    ] = "cosine",
+    dropout: Annotated[float, typer.Option(help="Share of activations left out.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of weights, dropout and batches.", min=0)] = 0,
+) -> None:
+    """Train a GPT, character by character, on a text. Ctrl-C saves; --resume goes on."""
+    from ..train import TrainConfig, Trainer, load_model
+
+    if resume:
+        if out is None:
+            fail("--resume needs --out, the folder of the run to go on with")
+        model, vocabulary, state = load_model(out)
+        corpus = _corpus(source or state["data"]["source"], vocabulary)
+        config = TrainConfig(**state["config"])
+        if steps is not None or seconds is not None:
+            config = dataclasses.replace(config, steps=steps, seconds=seconds)
+    else:
+        from ..models import GPT, GPTConfig
+
+        source = source or "topics"
+        corpus = _corpus(source, None)
+        out = out or RUNS / Path(source).stem
+        if steps is None and seconds is None:
+            steps = 2000
+        config = TrainConfig(
+            steps=steps, seconds=seconds, batch_size=batch, length=length, lr=lr,
+            schedule=schedule, weight_decay=weight_decay, seed=seed,
+        )  # fmt: skip
+        sizes = GPTConfig(
+            len(corpus.vocabulary), length, n_layer=layers, n_head=heads, n_embd=width,
+            dropout=dropout,
+        )  # fmt: skip
+        model = GPT(sizes, rng=seed)
+    try:
+        trainer = Trainer(model, corpus, config, out=out, resume=resume, overwrite=overwrite)
+    except FileExistsError as error:
+        fail(str(error), fix="--resume goes on with it, --overwrite replaces it")
+    console.print(
+        f"[bold]{len(corpus.train):,}[/] characters to learn from, "
+        f"[bold]{len(corpus.validation):,}[/] kept back, {len(corpus.vocabulary)} different; "
+        f"a GPT of [bold]{model.num_parameters():,}[/] parameters"
+        + (f"; going on after step {trainer.step}" if resume else "")
+    )
+    try:
+        trainer.fit(console=console)
+    except FloatingPointError as error:
+        fail(str(error))
+    where = f'"{out}"' if " " in str(out) else str(out)
+    if trainer.interrupted:
+        console.print(
+            f"Stopped after step {trainer.step}; all is saved. To go on:\n"
+            f"  [bold]{invocation()} train --resume --out {where}[/]",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130)
+    _say_result(trainer, corpus)
+    console.print(f"It writes with: [bold]{invocation()} generate {where}[/]", soft_wrap=True)
+
+
+def _corpus(source: str, vocabulary: Any) -> Any:
+    from ..data import corpus
+
+    return corpus(source, vocabulary=vocabulary)
+
+
+def _say_result(trainer: Any, corpus: Any) -> None:
+    from ..metrics import bigram_loss, perplexity
+
+    loss = next(r["validation_loss"] for r in reversed(trainer.history) if "validation_loss" in r)
+    bigram = bigram_loss(corpus.train, corpus.validation, len(corpus.vocabulary))
+    console.print(
+        f"validation loss [bold]{loss:.3f}[/] nats (perplexity {perplexity(loss):.1f}); "
+        f"a bigram model has {bigram:.3f} ({perplexity(bigram):.1f})"
+    )

@@ -316,3 +316,13 @@ def test_the_messages_reach_those_who_use_tensors() -> None:
         a.reshape(7)
     with pytest.raises(ValueError, match="sum: there is no axis 2"):
         a.sum(axis=2)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_softmax_over_a_wrong_axis(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: there is no axis 2 in shape \(2, 3\)"):
+        getattr(ops, name)(zeros(2, 3), axis=2)
+    with pytest.raises(ValueError, match=rf"^{name}: axis -1 of a 0-d array"):
+        getattr(ops, name)(zeros())
+    with pytest.raises(TypeError, match=rf"^{name}: axis must be an integer, got None"):
+        getattr(ops, name)(zeros(2, 3), axis=None)

@@ -118,6 +118,29 @@ def test_numpy_numbers_do_not_widen_float32(name: str, options: dict[str, Any]) 
     assert y.dtype == vjp(y.copy()).dtype == np.float32
 
 
+# -- softmax of rows with nothing in them (pytest makes a warning an error) ------------------------
+
+
+@pytest.mark.parametrize("rows", [np.full((2, 3), -inf), np.ones((2, 0))], ids=["-inf", "empty"])
+@pytest.mark.parametrize(
+    ("name", "value", "slope"),
+    [("softmax", 0, 0), ("log_softmax", -inf, 1), ("logsumexp", -inf, 0)],
+)
+def test_softmax_of_nothing(name: str, value: float, slope: float, rows: np.ndarray) -> None:
+    y, vjp = getattr(ops, name)(rows)
+    np.testing.assert_array_equal(y, np.full(2 if name == "logsumexp" else rows.shape, value))
+    np.testing.assert_array_equal(vjp(np.full(y.shape, 5.0)), np.full(rows.shape, 5.0 * slope))
+
+
+def test_softmax_of_a_row_that_is_partly_forbidden() -> None:
+    x = array(-inf, 0, 0)
+    np.testing.assert_array_equal(ops.softmax(x)[0], array(0, 0.5, 0.5))
+    np.testing.assert_allclose(ops.log_softmax(x)[0], array(-inf, -np.log(2), -np.log(2)))
+    np.testing.assert_allclose(ops.logsumexp(x)[0], np.log(2))
+    _, vjp = ops.softmax(x)
+    assert vjp(array(1, 2, 3))[0] == 0
+
+
 # -- dtypes ----------------------------------------------------------------------------------------
 
 

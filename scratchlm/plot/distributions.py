@@ -158,4 +158,5 @@ def _spread(array: np.ndarray) -> str:
     mean, std = float(array.mean()), float(array.std())
     digits = 1 - int(np.floor(np.log10(std))) if std > 0 else 2
     form = f".{digits}f" if 0 <= digits <= 4 else ".1e"
+    mean = round(mean, digits) + 0.0  # no "−0.00"
     return f"{mean:{form}} ± {std:{form}}".replace("-", "−")

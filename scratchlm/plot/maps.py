@@ -125,8 +125,8 @@ def attention_grid(
     canvas, (row_step, column_step) = _tile(w)
 
     tile = float(np.clip(9.6 / max(H, 2), 0.72, 2.4))  # inches
-    if labels and 6.5 / 72 * N * H <= 14:
-        tile = max(tile, 6.5 / 72 * N)  # room for the tokens
+    if labels and 5.6 / 72 * N * H <= 18:
+        tile = max(tile, 5.6 / 72 * N)  # room for the tokens
     long = 0.085 * max(map(len, labels)) if labels else 0.0
     size = (H * tile + 1.6 + long, L * tile * row_step / column_step + 0.6 + long)
     if figure is None:
@@ -139,7 +139,7 @@ def attention_grid(
     ax.set_yticks(np.arange(L) * row_step + (N - 1) / 2, [f"layer {i}" for i in range(L)])
     ax.tick_params(length=0, labelsize=TICK, top=False, labeltop=True, labelbottom=False)
     room = tile * 72 / max(N, M)  # points for each token
-    if labels and room >= 6.4:
+    if labels and room >= 5.5:
         _label_tiles(ax, labels, (L, row_step), (H, column_step), min(TICK, 0.85 * room))
     name_axes(ax, title)
     if colorbar:
@@ -192,7 +192,8 @@ def heatmap(
     low, high = _limits(m, signed, vmin, vmax)
     values = max(N, M) <= 12 if values is None else values
     colorbar = not values if colorbar is None else colorbar
-    ax = new_axes(ax, "heatmap", *_size(N, M, row_labels, column_labels, colorbar, title, 0.52))
+    width, height = _size(N, M, row_labels, column_labels, colorbar, title, 0.52)
+    ax = new_axes(ax, "heatmap", width, height - 0.2)  # nothing is written below
     image = _image(ax, m, SIGNED if low == -high else MAGNITUDES, low, high)
     if values:
         _write_values(image, m, digits)
@@ -247,6 +248,7 @@ def _image(
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.grid(False)
+    ax.set_anchor("N")  # what is above the cells stays inside the figure
     return image
 
 

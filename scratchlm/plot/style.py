@@ -131,11 +131,11 @@ def new_axes(ax: Any, function: str, width: float = 6.4, height: float = 4.0) ->
 def name_axes(ax: Any, title: str | None, x: str | None = None, y: str | None = None) -> None:
     """Title and axis labels, with the sizes of this style."""
     if title:
-        ax.set_title(title, loc="left", fontsize=TITLE)
+        ax.set_title(title, loc="left", fontsize=TITLE, color=INK)
     if x is not None:
-        ax.set_xlabel(x, fontsize=LABEL)
+        ax.set_xlabel(x, fontsize=LABEL, color=INK)
     if y is not None:
-        ax.set_ylabel(y, fontsize=LABEL)
+        ax.set_ylabel(y, fontsize=LABEL, color=INK)
 
 
 def color_map(name: str, nothing: str | None = None) -> Any:
@@ -149,12 +149,12 @@ def color_map(name: str, nothing: str | None = None) -> Any:
 def color_bar(image: Any, label: str | None = None, shrink: float = 1.0) -> Any:
     """A slim colour bar beside the axes of ``image``."""
     bar = image.axes.figure.colorbar(
-        image, ax=image.axes, fraction=0.046, pad=0.02, aspect=24 * shrink, shrink=shrink
+        image, ax=image.axes, fraction=0.046, pad=0.02, aspect=24, shrink=shrink
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=TICK, length=2, color=INK, labelcolor=INK)
     if label:
-        bar.set_label(label, fontsize=LABEL)
+        bar.set_label(label, fontsize=LABEL, color=INK)
     return bar
 
 

@@ -92,6 +92,16 @@ def scores(q, k):
     return q @ k.T * scale, lambda dy: (dy @ k * scale, dy.T @ q * scale)
 
 
+def attention(q, k, v):
+    return ops.attention(q, k, v, causal=True)
+
+
+def from_last_query(g, dy, q, k, v):
+    last = np.zeros_like(dy)
+    last[..., -1, :] = dy[..., -1, :]
+    return attention(q, k, v)[1](last)[2]
+
+
 def embedding(ids, weight):
     def vjp(dy):
         dw = np.zeros_like(weight)
@@ -142,6 +152,7 @@ RIGHT = {
     "rms_norm": (rms_norm, X),
     "mse": (mse, X, normal(3, 4)),
     "scores": (scores, X, W),
+    "attention": (attention, normal(2, 3, 4), normal(2, 3, 4), normal(2, 3, 5)),
     "embedding": (embedding, IDS, normal(5, 4)),
     "relu": (relu, X),
     "tanh": (tanh, X),
@@ -230,7 +241,7 @@ MISTAKES = {
     "scale twice, d = 4": (
         "constant factor", "1/sqrt(d) = 1/sqrt(4)", "scores", nth(1, scaled(0.5))),
     "-1/N": (
-        "constant factor", "-0.0833333 times the gradient: 1/N = 1/12", "mse",
+        "constant factor", "-0.0833333 times the gradient; perhaps 1/N = 1/12", "mse",
         nth(0, scaled(-1 / 12))),
     "N - 1": ("constant factor", "(N-1)/N = 3/4", "variance", scaled(3 / 4)),
     "any number": ("constant factor", "0.37 times", "softmax", scaled(0.37)),
@@ -269,6 +280,17 @@ MISTAKES = {
     "embedding: last wins": (
         "duplicates lost", "last contribution", "embedding",
         nth(1, lambda g, dy, ids, w: last_wins(ids, w)[1](dy)[1])),
+    "attention: scale forgotten": (
+        "constant factor", "sqrt(d) = sqrt(4)", "attention", nth(1, scaled(2))),
+    "attention: dk transposed": (
+        "transposed", "(0, 2, 1)", "attention", nth(1, lambda g, *_: np.swapaxes(g, 1, 2))),
+    "attention: q and k swapped": (
+        "inputs swapped", "gradient of k", "attention", lambda g, *_: (g[1], g[0], g[2])),
+    "attention: = in a loop over queries": (
+        "overwritten", "the last of 3 slices along axis 1", "attention", nth(2, from_last_query)),
+    "attention: = in a loop over heads": (
+        "overwritten", "the last of 2 slices along axis 0", "attention",
+        nth(0, lambda g, *_: g * np.array([0, 1]).reshape(2, 1, 1))),
     "softmax diagonal": (
         "diagonal only", "diagonal", "softmax",
         lambda g, dy, x: dy * softmax(x)[0] * (1 - softmax(x)[0])),
@@ -284,7 +306,8 @@ MISTAKES = {
     "norm without variance": (
         "path missing", "the variance", "layer_norm", norm_without(variance=False)),
     "norm as a constant": (
-        "path missing", "mean and variance", "layer_norm", norm_without(False, False)),
+        "path missing", "the mean, and that through the variance", "layer_norm",
+        norm_without(False, False)),
     "rms without norm": (
         "path missing", "norm", "rms_norm",
         lambda g, dy, x: dy / np.sqrt((x**2).mean(axis=-1, keepdims=True))),
@@ -509,6 +532,8 @@ def test_wrt_picks_inputs():
     wrong = with_vjp(mse, nth(1, scaled(3)))
     assert gradcheck(wrong, X, normal(3, 4), wrt=[0])
     assert not gradcheck(wrong, X, normal(3, 4))
+    with pytest.raises(ValueError, match="input 0 is none of the floating inputs"):
+        gradcheck(embedding, IDS, normal(5, 4), wrt=[0])
 
 
 def test_names():

@@ -146,7 +146,9 @@ def _factor(case: Case) -> str | None:
         return None  # one number is always some multiple of another
     plain = next((n for n in ("2", "1/2") if n in names), f"{abs(c):.6g}")
     known = ", or ".join(f"{n} ({words})" for n, words in names.items() if words)
-    return f"{'-' if c < 0 else ''}{plain} times the gradient" + (f": {known}" if known else "")
+    return f"{'-' if c < 0 else ''}{plain} times the gradient" + (
+        f"; perhaps {known}" if known else ""
+    )
 
 
 def _constants(case: Case) -> Iterator[tuple[str, float, str]]:
@@ -307,7 +309,9 @@ def _row_offset(case: Case) -> str | None:
             e = np.exp(y - y.max())
             patterns.append(("the normaliser is missing (in each row a multiple of exp(y))", [e]))
         if x.shape[axis] >= 4:
-            patterns.append(("the mean and variance are missing (c₁ + c₂ x)", [ones, centred]))
+            patterns.append(
+                ("the mean, and that through the variance, are missing", [ones, centred])
+            )
         for words, basis in patterns:
             gaps = [g - truth for g, truth in zip(case.guesses, case.truths, strict=True)]
             if all(_in_span(gap, basis, axis) for gap in gaps):
@@ -336,9 +340,7 @@ def _row_factor(case: Case) -> str | None:
             continue
         c = np.sum(case.truths[0] * case.guesses[0], axis=axis, keepdims=True) / square
         if case.fits(c * truth for truth in case.truths):
-            return (
-                f"along axis {axis} each row is a multiple of the gradient, another one in each row"
-            )
+            return f"a multiple of the gradient in each row along axis {axis}, but not the same one"
     return None
 
 

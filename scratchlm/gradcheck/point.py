@@ -50,6 +50,12 @@ class Point:
             raise ValueError(f"gradcheck: {len(self.names)} names for {len(inputs)} inputs")
         floating = [i for i, x in enumerate(self.inputs) if x is not None and is_floating(x)]
         self.wrt = [i for i in floating if wrt is None or i in wrt]
+        unfit = [i for i in wrt or () if i not in floating]
+        if unfit:
+            raise ValueError(
+                f"gradcheck({self.name}): wrt={list(wrt or ())}, but input {unfit[0]} is none of "
+                f"the floating inputs {floating}"
+            )
         if not self.wrt:
             raise TypeError(f"gradcheck({self.name}): no floating input to differentiate by")
         for i in self.wrt:

@@ -94,8 +94,8 @@ class InputReport:
             lines += _wrap("  looks like: ", "no known mistake")
             lines += _wrap("  try:        ", "derive it for an input of two elements, by hand")
         else:
-            text = f"{self.diagnosis.name.upper()}: {self.diagnosis.text}"
-            lines += _wrap("  looks like: ", text)
+            text = "" if self.diagnosis.text == self.problem else f": {self.diagnosis.text}"
+            lines += _wrap("  looks like: ", self.diagnosis.name.upper() + text)
             lines += _wrap("  try:        ", self.diagnosis.advice)
         return lines
 

@@ -183,7 +183,7 @@ def _cut(x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
     before = (slice(None),) * axis
     pieces, start = [], 0
     for size in sizes:
-        pieces.append(x[(*before, slice(start, start + size))])
+        pieces.append(x[(*before, slice(start, start + size), ...)])
         start += size
     return tuple(pieces)
 
@@ -296,6 +296,8 @@ def getitem(x: Array, *, index: Any) -> tuple[Array, Vjp]:
     arrays = [i for i in items if hasattr(i, "dtype")]
     if arrays:
         _check_index_arrays(x, items)
+    elif ... not in items:
+        items += (...,)  # a view even of a single element, where NumPy would make a scalar
     try:
         y = x[items]
     except IndexError as error:

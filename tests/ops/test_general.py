@@ -194,6 +194,7 @@ def test_einsum_equals_numpys(equation: str, shapes: list[tuple[int, ...]]) -> N
         ("broadcast_to", {"shape": (4, 2, 3)}),
         ("split", {"sizes": 1, "axis": 1}),
         ("getitem", {"index": (slice(None), 1)}),
+        ("getitem", {"index": (1, 1)}),
         ("astype", {"dtype": "float64"}),
     ],
 )

@@ -163,15 +163,15 @@ def _gelu_tanh(x: Array) -> tuple[Array, Vjp]:
         du = x * x
         du *= 3 * 0.044715 * c
         du += c
-        dt = t * t
-        dt -= 1.0
-        dt *= du
-        # y = x (1 + t) / 2   =>   dx = dy (1 + t + x dt/dx) / 2, and dt holds -dt/dx
-        dt *= x
-        slope = t + 1.0
-        slope -= dt
-        slope *= dy
-        slope *= 0.5
-        return slope
+        dx = t * t
+        dx -= 1.0
+        dx *= du  # -dt/dx
+        # y = x (1 + t) / 2   =>   dx = dy (1 + t + x dt/dx) / 2
+        dx *= x
+        dx -= t
+        dx -= 1.0  # -(1 + t + x dt/dx)
+        dx *= dy
+        dx *= -0.5
+        return dx
 
     return y, vjp

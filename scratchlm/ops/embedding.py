@@ -32,7 +32,7 @@ def embedding(ids: Array, weight: Array) -> tuple[Array, Vjp]:
     check_ids(ids, weight.shape[0], what="embedding")
     xp = array_namespace(ids, weight)
     shape = (*ids.shape, weight.shape[1])
-    flat = xp.reshape(ids, (ids.size,))
+    flat = xp.astype(xp.reshape(ids, (ids.size,)), xp.int64, copy=False)
 
     def vjp(dy: Array) -> tuple[None, Array]:
         dweight = xp.zeros_like(weight)

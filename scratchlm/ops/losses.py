@@ -85,6 +85,7 @@ def cross_entropy(
     t = xp.where(counts, t, xp.zeros_like(t))
     if rows:
         check_ids(t, classes, what="cross_entropy")
+    t = xp.astype(t, xp.int64, copy=False)
     x = xp.reshape(logits, (rows, classes))
     if weight is not None:
         weight = xp.astype(weight, logits.dtype, copy=False)
@@ -192,6 +193,8 @@ def binary_cross_entropy_with_logits(
     Raises:
         ValueError: shapes that do not fit, or an unknown reduction.
         TypeError: a target that is not floating.
+
+    Source: the cross-entropy of D2 §4.1.2 between two answers; PyTorch's ``pos_weight``.
     """
     name = "binary_cross_entropy_with_logits"
     _check_reduction(name, reduction)

@@ -33,7 +33,7 @@ def layer_norm(
     Raises:
         ValueError: weight or bias not of shape ``(d,)``, or ``d == 0``.
 
-    Source: Ba, Kiros & Hinton 2016, eq. 4; named without formula in D1 §4.1.3.
+    Source: Ba, Kiros & Hinton 2016, eq. 3 and 4; named without formula in D1 §4.1.3.
     """
     width = _check("layer_norm", x, weight=weight, bias=bias)
     xp = array_namespace(x, weight, bias)

@@ -99,6 +99,7 @@ class Node:
     # Rarely set, so not set by __init__:
     retained: tuple[weakref.ref[Tensor], ...] = ()  # results that asked for retain_grad()
     lock: _Lock | None = None  # debug mode: the arrays made read-only,
+    arguments: tuple[Array | None, ...] | None = None  # the inputs,
     values: tuple[Array, ...] | None = None  # the results,
     grads: tuple[Array | None, ...] | None = None  # and, after backward, their cotangents
 
@@ -572,7 +573,7 @@ def apply(op: Any, *inputs: Any, **options: Any) -> Any:
     if _modes.anomaly:
         _check_forward_finite(op, arrays, results)
     if _modes.debug and node is not None:
-        node.values = tuple(t.data for t in results)
+        node.arguments, node.values = tuple(arrays), tuple(t.data for t in results)
         node.lock = _Lock([*(a for a in arrays if a is not None), *node.values])
     return tuple(results) if type(result) is tuple else results[0]
 

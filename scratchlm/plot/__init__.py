@@ -14,6 +14,7 @@ from __future__ import annotations
 from .curves import gradcheck_curve, gradient_flow, loss_curve, schedule
 from .distributions import distribution, histogram
 from .files import save
+from .graph import graph, to_dot
 from .landscapes import optimizer_paths
 from .maps import attention, attention_grid, heatmap
 from .style import style
@@ -25,6 +26,7 @@ __all__ = [
     "distribution",
     "gradcheck_curve",
     "gradient_flow",
+    "graph",
     "heatmap",
     "histogram",
     "legible",
@@ -33,5 +35,6 @@ __all__ = [
     "save",
     "schedule",
     "style",
+    "to_dot",
     "token_label",
 ]

@@ -37,7 +37,7 @@ def tour(
     model = GPT(sizes, rng=seed)
     config = TrainConfig(
         steps=None, seconds=seconds, batch_size=BATCH, length=LENGTH, lr=LR, eval_every=200,
-        eval_batches=None, save_every=0, final_lr=0.02, seed=seed,
+        eval_batches=15, save_every=0, final_lr=0.02, seed=seed,
     )  # fmt: skip
     # before anything else, so that a folder that can't be written is no surprise after a minute
     trainer = Trainer(model, corpus, config, out=out / "model", overwrite=True)
@@ -62,7 +62,9 @@ def tour(
             f"    [bold]{invocation()} train --resume --out {_quoted(out / 'model')}[/]"
         )
         raise typer.Exit(130)
-    console.print(_result(trainer, corpus))
+    with console.status("  reading what was kept back"):
+        loss = trainer.validation_loss()
+    console.print(_result(loss, corpus))
 
     _title("3", "What it writes", "one character at a time, each drawn from its probabilities")
     console.print(_sample(model, corpus, seed))
@@ -158,11 +160,11 @@ def _bigram(corpus: Corpus) -> float:
     return bigram_loss(corpus.train, corpus.validation, len(corpus.vocabulary))
 
 
-def _result(trainer: Trainer, corpus: Corpus) -> Any:
+def _result(loss: float, corpus: Corpus) -> Any:
     from rich.padding import Padding
     from rich.table import Table
 
-    loss, bigram = trainer.history[-1]["validation_loss"], _bigram(corpus)
+    bigram = _bigram(corpus)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("nats", justify="right", style="bold")

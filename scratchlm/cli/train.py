@@ -109,7 +109,8 @@ def _corpus(source: str, vocabulary: Any) -> Any:
 def _say_result(trainer: Any, corpus: Any) -> None:
     from ..metrics import bigram_loss, perplexity
 
-    loss = next(r["validation_loss"] for r in reversed(trainer.history) if "validation_loss" in r)
+    with console.status("reading what was kept back"):
+        loss = trainer.validation_loss()
     bigram = bigram_loss(corpus.train, corpus.validation, len(corpus.vocabulary))
     console.print(
         f"validation loss [bold]{loss:.3f}[/] nats (perplexity {perplexity(loss):.1f}); "

@@ -237,7 +237,7 @@ class Trainer:
                 losses.append(loss)
                 steps += 1
                 self.elapsed = time.perf_counter() - began
-                if self.step % config.log_every == 0:
+                if self.step % config.log_every == 0 or self.progress == 1 or pressed.is_set():
                     now = time.perf_counter()
                     rate = steps * config.batch_size * config.length / (now - since)
                     since, steps = now, 0

@@ -318,7 +318,7 @@ def test_a_folder_with_a_run_is_not_overwritten_by_accident(tmp_path):
         Trainer(gpt(), corpus(), config(), out=tmp_path)
     trainer = fit(gpt(), config(steps=3), out=tmp_path, overwrite=True)
     assert load_checkpoint(tmp_path).state["step"] == trainer.step == 3
-    assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_another_text_is_refused(tmp_path):

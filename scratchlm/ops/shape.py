@@ -309,7 +309,7 @@ def getitem(x: Array, *, index: Any) -> tuple[Array, Vjp]:
     def vjp(dy: Array) -> Array:
         dx = xp.zeros(former, dtype=dy.dtype, device=device)
         if repeats:
-            scatter_add(dx, items, dy)
+            scatter_add(dx, items[0] if len(items) == 1 else items, dy)
         else:
             dx[items] = dy
         return dx

@@ -297,6 +297,19 @@ def test_an_element_taken_twice_receives_both() -> None:
     assert x.grad.tolist() == [0, 11, 0, 100]
 
 
+@pytest.mark.parametrize("lowest", [0, -7])
+@pytest.mark.parametrize("count", [9, 1000])  # few and many rows are added in different ways
+def test_a_row_taken_many_times_receives_all(count: int, lowest: int) -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(lowest, 7, count)
+    dy = rng.integers(-9, 9, (count, 5)).astype(np.float32)  # integers: sums are exact in any order
+    _, vjp = ops.getitem(np.zeros((7, 5), np.float32), index=ids)
+    expected = np.zeros((7, 5), np.float32)
+    for row, gradient in zip(ids, dy, strict=True):
+        expected[row] += gradient
+    np.testing.assert_array_equal(vjp(dy), expected)
+
+
 def test_unused_pieces_of_a_split_get_zeros() -> None:
     x = Tensor(np.ones((2, 6), np.float32), requires_grad=True)
     _, middle, _ = x.split((1, 2, 3), axis=1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..train import Trainer
 
 FOLDER = Path("scratchlm-tour")
-SENTENCE = "The value of the expression is returned to the caller."
+SENTENCE = "the value of the object"
 LENGTH, BATCH, LAYERS, HEADS, WIDTH, LR = 64, 12, 4, 4, 128, 4e-3
 
 

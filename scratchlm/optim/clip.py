@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from ..backend import array_namespace, to_host
 from ..tensor import Tensor
@@ -28,19 +27,19 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm must be positive, got {max_norm}")
-    tensors = [params] if isinstance(params, Tensor) else list(params)
+    tensors = [
+        p for p in ([params] if isinstance(params, Tensor) else params) if p.grad is not None
+    ]
     gradients = [p.grad.data for p in tensors if p.grad is not None]
-    squares: list[Any] = []
-    for g in gradients:
-        flat = array_namespace(g).reshape(g, (-1,))
-        squares.append(flat @ flat)
-    norm = math.sqrt(math.fsum(float(to_host(s)) for s in squares)) if squares else 0.0
+    if not gradients:
+        return 0.0
+    xp = array_namespace(*gradients)
+    flat = [xp.reshape(g, (-1,)) for g in gradients]
+    # all the sums leave the device in one copy, which waits for it once
+    squares = to_host(xp.stack([xp.matmul(g, g) for g in flat])).tolist()
+    norm = math.sqrt(math.fsum(squares))
     if not math.isfinite(norm):
-        bad = next(
-            p
-            for p, s in zip((p for p in tensors if p.grad is not None), squares, strict=True)
-            if not math.isfinite(float(to_host(s)))
-        )
+        bad = next(p for p, s in zip(tensors, squares, strict=True) if not math.isfinite(s))
         label = repr(bad.name) if bad.name else f"of shape {bad.shape}"
         raise FloatingPointError(
             f"clip_grad_norm: the gradient of parameter {label} is not finite, so nothing was "

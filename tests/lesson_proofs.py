@@ -84,9 +84,8 @@ def mistakes_are_caught(lesson):
         for mistake in exercise.mistakes:
             fault = exercise.check(mistake.function).fault
             assert fault is not None, f"{exercise.name}: the mistake {mistake.name!r} passes"
-            assert fault.mistake == mistake.name, (
-                f"{exercise.name}: the mistake {mistake.name!r} is told as {fault.mistake!r}: {fault}"
-            )
+            told = f"{exercise.name}: the mistake {mistake.name!r} is told as {fault.mistake!r}"
+            assert fault.mistake == mistake.name, f"{told}: {fault}"
             assert fault.looks_like == mistake.message
             assert fault.hint == mistake.hint
             assert fault.what
@@ -104,12 +103,11 @@ def hints_rise(lesson):
 def looks_back_only(lesson):
     """check.py names no later lesson."""
     tree = ast.parse((lesson.folder / "check.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("exercises", "solution", "find_lesson"):
-                number = node.args[0]
-                assert isinstance(number, ast.Constant)
-                assert number.value <= lesson.number
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    for call in calls:
+        if call.func.id in ("exercises", "solution", "find_lesson"):
+            assert isinstance(call.args[0], ast.Constant)
+            assert call.args[0].value <= lesson.number
     assert set(lesson.model_ops) <= set(lesson.exercises)
 
 

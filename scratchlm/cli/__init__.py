@@ -69,8 +69,8 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A language model from scratch in NumPy: read a lesson, check a gradient, see what a "
         "model attends to.",
-        epilog="Begin with [bold]scratchlm tour[/], or [bold]scratchlm read 1[/] and then "
-        "[bold]scratchlm start 1[/].",
+        epilog="Begin with [bold]tour[/], or with [bold]read 1[/], [bold]start 1[/] and "
+        "[bold]check 1[/].",
     )
     add_commands(app)
     return typer.main.get_command(app)

@@ -19,11 +19,14 @@ from rich.text import Text
 from ..lessons import page, student
 from ..lessons.index import Lesson, all_lessons, find_lesson
 from ..lessons.student import FOLDER, Progress, Report
+from .invocation import invocation
 from .screen import console, errors, fail
 
 Number = Annotated[
     int, typer.Argument(metavar="N", help="The number of the lesson.", show_default=False)
 ]
+
+ME = invocation()  # how the student started this program
 
 MARKS = {
     "done": ("●", "green", "done"),
@@ -59,9 +62,13 @@ def lessons() -> None:
         for fixed in (1, 2, width, width_zh, 7, 5):
             row.add_column(width=fixed, no_wrap=True)
         row.add_row(
-            Text(mark, style=style), f"{each.number:2}", each.title, Text(each.title_zh, style="dim"),
-            Text(f"{each.minutes:3} min", style="dim"), Text("★" * each.difficulty, style="yellow"),
-        )  # fmt: skip
+            Text(mark, style=style),
+            f"{each.number:2}",
+            each.title,
+            Text(each.title_zh, style="dim"),
+            Text(f"{each.minutes:3} min", style="dim"),
+            Text("★" * each.difficulty, style="yellow"),
+        )
         console.print(row)
     console.print(Text.assemble("\n", _legend()))
     _say_next(record)
@@ -115,7 +122,7 @@ def _say_next(record: Progress) -> None:
         for each in all_lessons():
             if record.state(each) == state:
                 verb = "check" if state == "started" else "read"
-                console.print(f"\nNext: [bold]scratchlm {verb} {each.number}[/]   {each.title}")
+                console.print(f"\nNext: [bold]{ME} {verb} {each.number}[/]   {each.title}")
                 return
     console.print("\n[green]All lessons are done.[/]")
 
@@ -142,7 +149,7 @@ def formulas(
                 str(each.number),
             )
     console.print(table)
-    words = "D1 to D5 are the five articles that the formulas come from; 'no formula': only named there."
+    words = "D1 to D5 are the five articles the formulas come from; 'no formula': only named there."
     console.print(Text(words, style="dim"))
 
 
@@ -202,7 +209,8 @@ def _executed(lesson: Lesson) -> list[page.Cell]:
         TimeElapsedColumn(),
     )
     try:
-        with Bar(*columns, console=errors, transient=True) as bar:
+        quiet = not errors.is_terminal
+        with Bar(*columns, console=errors, transient=True, disable=quiet) as bar:
             task = bar.add_task("", total=len(cells))
             for _ in page.run(cells, file):
                 bar.advance(task)
@@ -237,7 +245,7 @@ def start(
         fail(
             f"start {number}: {error.filename or folder} can't be written",
             why=str(error.strerror),
-            fix="choose another folder: scratchlm start N --dir DIR",
+            fix=f"choose another folder: {ME} start {number} --dir DIR",
         )
     _save(lambda: record.record_start(lesson, made.file))
     shown = _near(made.file)
@@ -248,16 +256,16 @@ def start(
     else:
         console.print(
             f"[yellow]![/] [bold]{shown}[/] is there already and was left as it is\n"
-            f"  to begin again, with your file kept as a backup: scratchlm start {number} --force"
+            f"  to begin again, with your file kept as a backup:\n  {ME} start {number} --force"
         )
     missing = record.missing(lesson)
     if missing:
         needed = ", ".join(f"{n} ({find_lesson(n).title})" for n in missing)
         console.print(f"  [dim]this lesson builds on {needed}, which is not done yet[/]")
     console.print(
-        f"\n  read it    scratchlm read {number}"
-        f"\n  check it   scratchlm check {number} --watch"
-        f"\n  stuck?     scratchlm hint {number}"
+        f"\n  read it    {ME} read {number}"
+        f"\n  check it   {ME} check {number} --watch"
+        f"\n  stuck?     {ME} hint {number}"
     )
 
 
@@ -282,7 +290,7 @@ def check(
         fail(
             f"check {number}: there is no file of yours for lesson {number}",
             why=f"it would be {FOLDER}/{lesson.name}/exercise.py, below this folder",
-            fix=f"scratchlm start {number}, or name the file: scratchlm check {number} FILE",
+            fix=f"{ME} start {number}\nor name your file: {ME} check {number} FILE",
         )
     if not chosen.is_file():
         fail(
@@ -348,7 +356,7 @@ def _report(lesson: Lesson, report: Report) -> Group:
             fault = fault or result["fault"]
         else:
             line.append("✓ ", "bold green").append(result["name"], "bold")
-            line.append(f"  right on {result['inputs']} inputs", "dim")
+            line.append(f"  right on {_count(result['inputs'], 'input')}", "dim")
             if result["gradient"]:
                 line.append(f", {result['gradient']}", "dim")
         shown.append(line)
@@ -359,14 +367,15 @@ def _report(lesson: Lesson, report: Report) -> Group:
         shown.append(_fault_panel(lesson, fault))
     elif todo:
         shown.append(Text.assemble(
-            "  ", (todo, "bold"), " is yours to write. Replace its ", ("raise NotImplementedError", "cyan"),
-            " and save.\n", (f"  Where to begin: scratchlm hint {lesson.number}\n", "dim"),
+            "  ", (todo, "bold"), " is yours to write: replace its ",
+            ("raise NotImplementedError", "cyan"), " and save.\n",
+            (f"  Where to begin: {ME} hint {lesson.number}\n", "dim"),
         ))  # fmt: skip
     else:
-        shown.append(_praise(lesson))
+        shown.append(_praise(lesson, not report.file.is_relative_to(lesson.root)))
     if report.printed and not report.passed:
         tail = report.printed.splitlines()[-6:]
-        shown.append(Padding(Text("your code printed:\n" + "\n".join(tail), style="dim"), (0, 2)))
+        shown.append(Padding(Text("\n".join(["your code printed:", *tail]), style="dim"), (0, 2)))
     return Group(*shown)
 
 
@@ -379,7 +388,7 @@ def _fault_panel(lesson: Lesson, fault: dict[str, Any]) -> Panel:
     if fault["looks_like"]:
         grid.add_row("looks like", Text(fault["looks_like"], style="yellow"))
     grid.add_row("try", Text(fault["hint"], style="green"))
-    subtitle = f"[dim]scratchlm hint {lesson.number}[/]"
+    subtitle = f"[dim]stuck? {ME} hint {lesson.number}[/]"
     return Panel(
         grid, border_style="red", padding=(1, 2, 0, 2), subtitle=subtitle, subtitle_align="right"
     )
@@ -402,17 +411,18 @@ def _error_panel(error: dict[str, Any]) -> Panel:
     )
 
 
-def _praise(lesson: Lesson) -> Padding:
-    text = Text.assemble((f"Lesson {lesson.number} is done.", "bold green"))
-    text.append(f"\ncompare      scratchlm solution {lesson.number}")
+def _praise(lesson: Lesson, own: bool) -> Padding:
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("compare", f"{ME} solution {lesson.number}")
     for op in lesson.model_ops:
-        text.append(
-            f"\nput it to work   with scratchlm.use({op}={op}): ...  trains the GPT on yours"
-        )
-    following = [each for each in all_lessons() if each.number > lesson.number]
-    if following:
-        text.append(f"\nnext         scratchlm read {following[0].number}   {following[0].title}")
-    return Padding(text, (0, 0, 1, 2))
+        grid.add_row("put it to work", f"with scratchlm.use({op}={op}): the GPT trains on yours")
+    following = next((each for each in all_lessons() if each.number > lesson.number), None)
+    if following is not None:
+        grid.add_row("next", f"{ME} read {following.number}   {following.title}")
+    words = f"Lesson {lesson.number} is done." if own else "All of it is right."
+    return Padding(Group(Text(words, style="bold green"), Text(""), grid), (0, 0, 1, 2))
 
 
 def hint(
@@ -442,9 +452,7 @@ def hint(
     console.print(Text.assemble((name, "bold"), (f"   hint {level} of 3", "dim")))
     console.print(Padding(Group(*markdown(declared[name].hints[level - 1])), (0, 2)))
     if level < 3:
-        more = f"scratchlm hint {number} --level {level + 1}" + (
-            f" -e {exercise}" if exercise else ""
-        )
+        more = f"{ME} hint {number} --level {level + 1}" + (f" -e {exercise}" if exercise else "")
         console.print(f"[dim]  more: {more}[/]")
 
 
@@ -464,7 +472,7 @@ def solution(
         fail(
             f"the solution of lesson {number} opens when yours is right",
             why="one that is read before it is sought is soon forgotten",
-            fix=f"scratchlm hint {number}, or look all the same: scratchlm solution {number} --peek",
+            fix=f"{ME} hint {number}\nor look all the same: {ME} solution {number} --peek",
         )
     if state != "done" and not yes and not typer.confirm("Look before yours is right?"):
         raise typer.Exit(1)
@@ -530,5 +538,10 @@ def _near(file: Path) -> str:
         return str(file)
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
+
+
 def _names(lesson: Lesson) -> str:
-    return " and ".join(f"[bold]{name}[/]" for name in lesson.exercises)
+    *others, last = (f"[bold]{name}[/]" for name in lesson.exercises)
+    return f"{', '.join(others)} and {last}" if others else last

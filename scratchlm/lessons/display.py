@@ -157,7 +157,9 @@ def to_rich(output: Output) -> Any:
     from rich.text import Text
 
     if output.kind == "code":
-        return Syntax(output.text, "python", theme="ansi_dark", background_color="default")
+        return Syntax(
+            output.text, "python", theme="ansi_dark", background_color="default", word_wrap=True
+        )
     if output.kind == "figure":
         return Text(f"[figure] {output.text}", style="italic cyan")
     if output.kind == "table":

@@ -1,9 +1,9 @@
 """Exercises: what a student's function must do, and the mistakes that are known by name.
 
 A function is *observed* on many inputs: what it returns, its gradients under random cotangents,
-what it does to its inputs, which dtypes come out. What is seen of the student's function is compared
-with what is seen of the reference. If they differ, it is compared with each mistake's, and the
-mistake that behaves the same on every input tells what was probably done.
+what it does to its inputs, which dtypes come out. What is seen of the student's function is
+compared with what is seen of the reference. If they differ, it is compared with each mistake's, and
+the mistake that behaves the same on every input tells what was probably done.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class Case:
     @property
     def size(self) -> int:
         return sum(np.size(each) for each in _leaves(self.arguments))
+
+    @property
+    def telling(self) -> bool:
+        """Whether no array has an axis of length 0 or 1, which hides what is summed over what."""
+        arrays = [each for each in _leaves(self.arguments) if isinstance(each, np.ndarray)]
+        return all(min(each.shape, default=2) > 1 for each in arrays)
 
     def fresh(self, dtype: Any = None) -> Case:
         """A copy with new arrays, its float64 arrays converted to ``dtype`` if that is given."""
@@ -89,6 +95,7 @@ class Fault:
     looks_like: str  # the mistake's message, or the diagnosis, or empty
     hint: str
     mistake: str = ""  # its name
+    case: int = 0  # the number of the input that shows it
 
 
 @dataclass(frozen=True)
@@ -200,20 +207,27 @@ class Exercise:
         """Compare ``function`` with the reference, and tell what is wrong."""
         cases = self.cases()
         right = [self.observe(self.reference, case, i) for i, case in enumerate(cases)]
+        for seen in right:
+            broken = seen.get("raised")
+            if broken is not None and broken.kind == ContractError.__name__:
+                raise ValueError(f"exercise {self.name}: its reference {broken.message}")
         mine = []
-        fault = None
+        wrong: list[tuple[int, str, str]] = []  # input, label, how
         for number, case in enumerate(cases):
             mine.append(self.observe(function, case, number))
             raised = mine[-1].get("raised")
             if raised is not None and raised.todo:
                 return Result(self.name, len(cases), todo=True)
-            difference = self._difference(mine[-1], right[number])
-            if fault is None and difference is not None:
-                fault = (number, case, *difference)
-        if fault is None:
+            found = self._difference(mine[-1], right[number])
+            if found is not None:
+                wrong.append((number, *found))
+        if not wrong:
             return Result(self.name, len(cases), gradient=self._measure(function, cases))
         known = self._recognise(cases, mine)
-        return Result(self.name, len(cases), fault=self._explain(function, *fault, known))
+        same = [each for each in wrong if each[1] == wrong[0][1]]
+        shown = next((each for each in same if cases[each[0]].telling), wrong[0])
+        fault = self._explain(function, cases[shown[0]], *shown, known)
+        return Result(self.name, len(cases), fault=fault)
 
     def _recognise(self, cases: list[Case], mine: list[Observation]) -> Mistake | None:
         for mistake in self.mistakes:
@@ -238,7 +252,7 @@ class Exercise:
         return None
 
     def _explain(
-        self, function: Any, number: int, case: Case, label: str, how: str, known: Mistake | None
+        self, function: Any, case: Case, number: int, label: str, how: str, known: Mistake | None
     ) -> Fault:
         names = self._names(len(case.arguments))
         call = f"{self.name}({case.describe(names)})"
@@ -252,9 +266,9 @@ class Exercise:
             what = f"{self.name}: {label} is not right"
         where = f"{how}\nin the call {call}"
         if known is not None:
-            return Fault(what, where, known.message, known.hint, known.name)
+            return Fault(what, where, known.message, known.hint, known.name, number)
         looks_like, hint = self._diagnose(function, case, label, number)
-        return Fault(what, where, looks_like, hint)
+        return Fault(what, where, looks_like, hint, case=number)
 
     def _broadcasts(self) -> bool:
         op = all_ops().get(getattr(self.reference, "__name__", ""))
@@ -293,7 +307,7 @@ class Exercise:
                 report = None
             for each in report.inputs if report is not None else ():
                 if each.diagnosis is not None:
-                    return each.diagnosis.text, each.diagnosis.advice
+                    return each.finding, each.diagnosis.advice
             return "", "the value is right, so the derivative went wrong: derive it again on paper"
         if label == "raised":
             return "", "read the last line of the error; print the shapes just before it"
@@ -375,6 +389,9 @@ def _call_vjp(vjp: Any, cotangents: list[np.ndarray], inputs: int) -> list[Any]:
         raise ContractError("vjp returned None; did a `return` go missing?")
     if inputs == 1:
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    if isinstance(gradients, tuple):  # an optional input that was left out has no gradient
+        while len(gradients) > inputs and gradients[-1] is None:
+            gradients = gradients[:-1]
     if not isinstance(gradients, tuple) or len(gradients) != inputs:
         count = len(gradients) if isinstance(gradients, tuple) else 1
         raise ContractError(

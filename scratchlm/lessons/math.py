@@ -18,8 +18,11 @@ _SUPERSCRIPTS = dict(zip("0123456789+-−=()abcdefghijklmnoprstuvwxyzTABDEGHIJKL
                          strict=True))  # fmt: skip
 _SUBSCRIPTS = dict(zip("0123456789+-−=()aehijklmnoprstuvxβγρφχ ",
                        "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓᵦᵧᵨᵩᵪ ", strict=True))  # fmt: skip
-_ACCENTS = {"^": "\u0302", "ˆ": "\u0302", "¯": "\u0304", "‾": "\u0304", "―": "\u0304",
-            "~": "\u0303", "˜": "\u0303", "˙": "\u0307", "→": "\u20d7", "⃗": "\u20d7", "˙˙": "\u0308"}  # fmt: skip
+_ACCENTS = {
+    **dict.fromkeys("^ˆ", "\u0302"), **dict.fromkeys("¯‾―", "\u0304"),
+    **dict.fromkeys("~˜", "\u0303"),
+    **dict.fromkeys("→\u20d7", "\u20d7"), "˙": "\u0307",
+}  # fmt: skip
 _SPACED = set("=≈≠<>≤≥≪≫∈∉⊂⊆→←⇒⇔↦∼≡∝∣⊙⊕⊗×·±∧∨:∘≜")
 _SIGNS = set("+−-")
 _TALL = {"(": "⎛⎜⎝", ")": "⎞⎟⎠", "[": "⎡⎢⎣", "]": "⎤⎥⎦", "|": "│││", "∣": "│││", "‖": "‖‖‖"}

@@ -78,7 +78,7 @@ def page(lesson: Lesson, cells: list[Cell]) -> str:
         return display.to_html(output)
 
     reader = MarkdownIt("commonmark", {"highlight": highlighted}).enable("table")
-    reader.use(dollarmath_plugin, renderer=formula, double_inline=True)
+    reader.use(dollarmath_plugin, renderer=formula, double_inline=True, allow_digits=False)
     body = []
     for cell in cells:
         if cell.kind == "markdown":

@@ -134,7 +134,8 @@ def _read(file: Path, report: Path, code: int, output: str, limit: float) -> Rep
     if stored["finished"]:
         return found
     hang = report.with_name(f"{report.name}.hang").read_text(encoding="utf-8")
-    line = re.search(rf'File "{re.escape(str(file))}", line (\d+)', hang)
+    name = str(file).encode("ascii", "backslashreplace").decode()  # as faulthandler writes it
+    line = re.search(rf'File "{re.escape(name)}", line (\d+)', hang)
     if hang.strip():
         found.error = {
             "kind": "too slow",
@@ -174,7 +175,7 @@ class Progress:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             lessons = stored["lessons"]
             return {str(number): dict(entry) for number, entry in lessons.items()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
             kept = self.path.with_suffix(".damaged.json")

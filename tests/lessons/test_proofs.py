@@ -20,6 +20,9 @@ def test_sample_passes(sample, proof):
     proof(sample)
 
 
+NOT_YET = "def mean(values):\n    raise NotImplementedError"
+RAISE = "raise NotImplementedError"
+MEAN = "return sum(values) / len(values)"
 FAULTS = {
     "a section is missing": (proofs.sections, "lesson.py", "# ## 9. Break it", "# gone"),
     "two sections change places": (proofs.sections, "lesson.py", "# ## 2. Hook", "# ## 3. Formula"),
@@ -28,23 +31,25 @@ FAULTS = {
     "a cell raises": (proofs.runs_as_a_script, "lesson.py", "1 + 1", "1 / 0"),
     "a cell raises in the page": (proofs.runs_as_a_page, "lesson.py", "1 + 1", "1 / 0"),
     "no figure": (proofs.runs_as_a_page, "lesson.py", "show(fig,", "print(fig, show,"),
-    "the stub does something": (
-        proofs.stub_is_kind, "exercise.py",
-        "def mean(values):\n    raise NotImplementedError", "def mean(values):\n    return 0",
-    ),
-    "the stub is broken": (proofs.stub_is_kind, "exercise.py", "def mean(values):", "def mean(values:"),
-    "the solution is wrong": (proofs.solution_passes, "solution.py", "dy @ weight", "dy @ weight * 2"),
-    "the solution is the stub": (proofs.solution_passes, "solution.py", "return sum(values) / len(values)",
-                                 "raise NotImplementedError"),
+    "the stub is done": (proofs.stub_is_kind, "exercise.py", NOT_YET, "def mean(values): ..."),
+    "the stub is broken": (proofs.stub_is_kind, "exercise.py", "mean(values):", "mean(values:"),
+    "the solution is wrong": (proofs.solution_passes, "solution.py", "dy @ weight", "-dy @ weight"),
+    "the solution is a stub": (proofs.solution_passes, "solution.py", MEAN, RAISE),
+    "the reference is no op": (proofs.solution_passes, "check.py", "ops.linear,", "real_mean,"),
     "a mistake is right": (proofs.mistakes_are_caught, "check.py", "2 * dw", "dw"),
     "two mistakes are one": (
         proofs.mistakes_are_caught, "check.py", "changes_input,", "to_float64,",
     ),
-    "too few mistakes": (proofs.mistakes_are_caught, "check.py", "EXERCISES = [", "EXERCISES = []\n_ = ["),
+    "too few mistakes": (
+        proofs.mistakes_are_caught, "check.py", "EXERCISES = [", "EXERCISES = []\n_ = [",
+    ),
     "a hint is said twice": (proofs.hints_rise, "check.py", '"the idea"', '"nearly the answer"'),
-    "a later lesson is used": (proofs.looks_back_only, "check.py", "EXERCISES = [",
-                               "if 0:\n    solution(4)\nEXERCISES = ["),
-    "the op is slightly wrong": (proofs.trains_the_gpt, "solution.py", "dy @ weight", "dy @ weight * 1.0001"),
+    "a later lesson is used": (
+        proofs.looks_back_only, "check.py", "SHARED =", "later = lambda: solution(4)\nSHARED =",
+    ),
+    "the op is slightly wrong": (
+        proofs.trains_the_gpt, "solution.py", "dy @ weight", "dy @ weight * 1.0001",
+    ),
 }  # fmt: skip
 
 

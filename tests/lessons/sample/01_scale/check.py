@@ -77,10 +77,12 @@ EXERCISES = [
             ),
             Mistake(
                 "bias not summed", bias_not_summed,
-                "the bias gradient is not summed over the batch", "sum dy over all axes but the last",
+                "the bias gradient is not summed over the batch",
+                "sum dy over all axes but the last",
             ),
             Mistake(
-                "weight gradient doubled", like_linear(backward=lambda dx, dw, db: (dx, 2 * dw, db)),
+                "weight gradient doubled",
+                like_linear(backward=lambda dx, dw, db: (dx, 2 * dw, db)),
                 "the weight gradient is twice too large", "where does the 2 come from?",
             ),
             Mistake(

@@ -55,7 +55,7 @@ source(ops.softmax, "vjp")
 # ## 6. Backward, derived
 
 # %%
-1 + 1
+1 + 1  # noqa: B018
 
 # %% [markdown]
 # ## 7. Gradient check, live

@@ -280,7 +280,8 @@ class Exercise:
         given = case.fresh()
 
         def call(*arrays: Any) -> Any:
-            return function(*arrays, **case.fresh().options)
+            out, vjp = function(*arrays, **case.fresh().options)
+            return out, lambda *cotangents: _trimmed(vjp(*cotangents), len(arrays))
 
         names = self._names(len(given.arguments))
         return gradcheck(
@@ -389,9 +390,7 @@ def _call_vjp(vjp: Any, cotangents: list[np.ndarray], inputs: int) -> list[Any]:
         raise ContractError("vjp returned None; did a `return` go missing?")
     if inputs == 1:
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    if isinstance(gradients, tuple):  # an optional input that was left out has no gradient
-        while len(gradients) > inputs and gradients[-1] is None:
-            gradients = gradients[:-1]
+    gradients = _trimmed(gradients, inputs)
     if not isinstance(gradients, tuple) or len(gradients) != inputs:
         count = len(gradients) if isinstance(gradients, tuple) else 1
         raise ContractError(
@@ -399,6 +398,16 @@ def _call_vjp(vjp: Any, cotangents: list[np.ndarray], inputs: int) -> list[Any]:
             f"one that has none); it returned {count}"
         )
     return list(gradients)
+
+
+def _trimmed(gradients: Any, inputs: int) -> Any:
+    """Gradients without the Nones of optional inputs that were left out."""
+    if isinstance(gradients, tuple):
+        while len(gradients) > inputs and gradients[-1] is None:
+            gradients = gradients[:-1]
+        if inputs == 1 and len(gradients) == 1:
+            return gradients[0]
+    return gradients
 
 
 def _summed(gradient: Any, array: Any) -> Any:

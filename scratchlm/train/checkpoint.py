@@ -68,7 +68,7 @@ def save_checkpoint(
         files = {}
         for kind, group in arrays.items():
             # safetensors writes the memory as it lies: a transposed view would come out scrambled
-            raw = save({key: np.ascontiguousarray(array) for key, array in group.items()})
+            raw = save({key: np.asarray(array, order="C") for key, array in group.items()})
             files[f"{kind}.safetensors"] = {"bytes": len(raw), "crc32": zlib.crc32(raw)}
             _write(temporary / f"{kind}.safetensors", raw)
         about = {"format": FORMAT, "step": step, "files": files, **state}
@@ -80,8 +80,8 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         former = checkpoints(folder)
         intact = f"{former[-1]} is intact" if former else "there is no earlier one"
-        raise OSError(
-            error.errno, f"could not save {folder / name}: {error.strerror or error}; {intact}"
+        raise type(error)(
+            f"could not save {folder / name}: {error.strerror or error}; {intact}"
         ) from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -200,8 +200,7 @@ def check_writable(folder: str | Path) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink()
-        raise OSError(
-            error.errno,
+        raise type(error)(
             f"cannot write to the output folder {folder}: {error.strerror or error}; "
             "choose another one with --out",
         ) from error

@@ -46,6 +46,7 @@ def test_views_are_saved_as_they_look(tmp_path):
     views = {"t": x.T, "slice": x[:, ::2, 1:], "scalar": np.array(3.0), "empty": x[:, :0]}
     save_checkpoint(tmp_path, 1, {"model": views}, {})
     for name, array in load_checkpoint(tmp_path).arrays["model"].items():
+        assert array.shape == views[name].shape
         np.testing.assert_array_equal(array, views[name])
 
 

@@ -30,32 +30,37 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_lazy = (
-    "cli", "data", "functional", "generate", "interpret", "models", "nn", "optim", "plot", "text",
-    "train",
-)  # fmt: skip
-
 __all__ = [
     "GradcheckReport",
     "Tensor",
     "all_ops",
     "assert_gradients",
+    "cli",
+    "data",
     "debug",
     "detect_anomaly",
     "enable_grad",
+    "functional",
+    "generate",
     "gradcheck",
     "implementation",
+    "interpret",
     "is_grad_enabled",
+    "models",
+    "nn",
     "no_grad",
     "op",
     "ops",
+    "optim",
+    "plot",
+    "text",
+    "train",
     "use",
-    *_lazy,
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _lazy:
+    if name in __all__:  # and not here yet: one of the parts that load when first used
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

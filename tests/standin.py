@@ -16,6 +16,8 @@ from collections import Counter
 
 import numpy as np
 
+from scratchlm.backend import numpy_namespace
+
 counts: Counter[str] = Counter()
 
 
@@ -282,8 +284,8 @@ DTYPES = (
 
 namespace = types.ModuleType("standin")
 for _name in STANDARD:
-    if hasattr(np, _name):
-        setattr(namespace, _name, _on_device(getattr(np, _name)))
+    if hasattr(numpy_namespace, _name):
+        setattr(namespace, _name, _on_device(getattr(numpy_namespace, _name)))
 for _name in DTYPES:
     setattr(namespace, _name, np.dtype(_name))
 for _name in ("pi", "e", "inf", "nan", "newaxis"):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_ctrl_c_saves_the_tour_and_says_how_to_resume(tmp_path):
         stdout=subprocess.PIPE, encoding="utf-8",
     ) as process:  # fmt: skip
         while process.poll() is None and not (log.exists() and log.read_text("utf-8")):
-            pass  # until ten steps are done
+            time.sleep(0.05)  # until ten steps are done
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
     assert process.returncode == 130

@@ -26,6 +26,8 @@ class Optimizer:
         ValueError: no parameters, one that occurs twice or has no gradient, an option out of range.
     """
 
+    state_names: tuple[str, ...] = ()  # what is kept for each parameter
+
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], defaults: Group) -> None:
         self.defaults = defaults
         self.param_groups: list[Group] = []
@@ -162,9 +164,19 @@ class Optimizer:
         state: dict[Tensor, dict[str, Any]] = {}
         for p, number in zip(params, numbers, strict=True):
             if number in saved["state"]:
-                state[p] = {k: self._own(p, k, v) for k, v in saved["state"][number].items()}
+                kept = {k: v for k, v in saved["state"][number].items() if v is not None}
+                if kept and sorted(kept) != sorted(self.state_names):
+                    raise ValueError(
+                        f"{self._name}: the saved state holds {', '.join(sorted(kept))}, this "
+                        f"optimizer keeps {', '.join(sorted(self.state_names)) or 'nothing'}: it was "
+                        "saved by another kind"
+                    )
+                state[p] = {k: self._own(p, k, v) for k, v in kept.items()}
         groups = []
         for group, other in zip(self.param_groups, saved["param_groups"], strict=True):
+            for option in ("amsgrad", "maximize", "dampening"):  # PyTorch's, not known here
+                if other.get(option):
+                    raise ValueError(f"{self._name}: the saved state was made with {option}")
             known = group.keys() | {"initial_lr"}
             fresh = {**group, **{k: v for k, v in other.items() if k in known and k != "params"}}
             self._check(fresh)

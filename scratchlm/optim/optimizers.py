@@ -113,6 +113,8 @@ class SGD(Optimizer):
         ValueError: ``nesterov`` without momentum, or an option out of range.
     """
 
+    state_names = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[Group],
@@ -166,6 +168,8 @@ class Momentum(SGD):
 
 class Adam(Optimizer):
     """Adam: see :func:`adam_step`. ``weight_decay`` λ adds ``λ p`` to the gradient, as L2 does."""
+
+    state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,

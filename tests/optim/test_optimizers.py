@@ -198,6 +198,21 @@ def test_load_state_dict_changes_nothing_when_it_fails():
         optim.AdamW(params[:2]).load_state_dict(optimizer.state_dict())
 
 
+def test_a_state_of_another_kind_is_refused():
+    params = parameters()
+    adam, sgd = optim.Adam(params), optim.SGD(params, lr=0.1, momentum=0.9)
+    run(sgd, params, gradients(1))
+    with pytest.raises(ValueError, match="Adam: the saved state holds momentum_buffer, this"):
+        adam.load_state_dict(sgd.state_dict())
+    run(adam, params, gradients(1))
+    with pytest.raises(ValueError, match="saved by another kind"):
+        sgd.load_state_dict(adam.state_dict())
+    saved = adam.state_dict()
+    saved["param_groups"][0]["amsgrad"] = True
+    with pytest.raises(ValueError, match="made with amsgrad"):
+        adam.load_state_dict(saved)
+
+
 def test_zero_grad():
     p = Tensor(np.ones(2), requires_grad=True)
     optimizer = optim.SGD([p], lr=0.1)

@@ -599,15 +599,19 @@ def _record(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Wrap what is no tensor; numbers go beside the first floating array among the inputs."""
-    arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-    arrays = [a for a in arrays if hasattr(a, "dtype") and not isinstance(a, np.generic)]
-    like = next((a for a in arrays if is_floating(a)), arrays[0] if arrays else None)
-    return tuple(
-        x
-        if x is None or isinstance(x, Tensor)
-        else Tensor(x if like is None else _constant(x, like))
-        for x in inputs
-    )
+    like = None
+    for x in inputs:
+        array = x.data if isinstance(x, Tensor) else x
+        if _is_array(array) and (like is None or is_floating(array)):
+            like = array
+            if is_floating(array):
+                break
+    tensors = []
+    for x in inputs:
+        if x is not None and not isinstance(x, Tensor):
+            x = Tensor(x if like is None else _constant(x, like))
+        tensors.append(x)
+    return tuple(tensors)
 
 
 def _option(op: Op, name: str, value: Tensor) -> Array:

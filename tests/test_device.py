@@ -273,6 +273,17 @@ def test_one_training_step_equals_numpy_without_a_silent_conversion():
     assert not seen["to host"]
 
 
+def test_a_training_step_in_debug_and_anomaly_mode_is_the_same_and_leaves_nothing_locked():
+    plain_loss, plain, _ = training_step("cpu")
+    with debug(), detect_anomaly():
+        loss, values, _ = training_step("cpu")
+    assert loss == plain_loss
+    for name, (value, gradient) in values.items():
+        np.testing.assert_array_equal(value, plain[name][0], err_msg=name)
+        assert value.flags.writeable
+        assert gradient.flags.writeable
+
+
 @pytest.mark.gpu
 def test_the_engine_on_a_gpu_equals_numpy():
     cupy = pytest.importorskip("cupy")

@@ -168,8 +168,8 @@ class Optimizer:
                 if kept and sorted(kept) != sorted(self.state_names):
                     raise ValueError(
                         f"{self._name}: the saved state holds {', '.join(sorted(kept))}, this "
-                        f"optimizer keeps {', '.join(sorted(self.state_names)) or 'nothing'}: it was "
-                        "saved by another kind"
+                        f"optimizer keeps {', '.join(sorted(self.state_names)) or 'nothing'}: "
+                        "it was saved by another kind"
                     )
                 state[p] = {k: self._own(p, k, v) for k, v in kept.items()}
         groups = []

@@ -1,0 +1,59 @@
+"""``python -m benchmarks [engine] [train_step] [imports] [--sizes nano,mid,bpe] [--json FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from . import engine, imports, train_step
+
+PARTS = {"engine": engine, "train_step": train_step, "imports": imports}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all"
+    )
+    parser.add_argument("--sizes", default="nano", help="GPT sizes: nano, mid, bpe, with commas")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    sizes = arguments.sizes.split(",")
+    unknown += [size for size in sizes if size not in train_step.SIZES]
+    if unknown:
+        parser.error(
+            f"unknown: {', '.join(unknown)}; parts are {', '.join(PARTS)}, "
+            f"sizes {', '.join(train_step.SIZES)}"
+        )
+    if arguments.rounds < 2:
+        parser.error("--rounds needs at least 2, for a spread")
+
+    console = Console()
+    console.print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}; all in one run, in turns; medians\n",
+        highlight=False,
+    )
+    results = {}
+    for name in arguments.parts or PARTS:
+        part = PARTS[name]
+        console.print(f"[dim]{name} …[/dim]")
+        if part is train_step:
+            results[name] = train_step.run(sizes, rounds=arguments.rounds)
+        else:
+            results[name] = part.run(rounds=arguments.rounds)
+        part.show(results[name], console)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

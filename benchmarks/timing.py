@@ -1,0 +1,70 @@
+"""Timing in turns: medians, and medians of ratios with their spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate in each round, and its ratio to the first candidate's."""
+
+    name: str
+    seconds: list[float]
+    ratios: list[float]
+
+    @property
+    def milliseconds(self) -> float:
+        return 1e3 * median(self.seconds)
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as the first candidate."""
+        return median(self.ratios)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles of the ratio."""
+        low, _, high = quantiles(self.ratios, n=4)
+        return low, high
+
+
+def in_turns(
+    candidates: Mapping[str, Callable[[], object]], *, rounds: int = 9, repeat: int = 3
+) -> list[Timing]:
+    """Time each candidate ``repeat`` times in a row, in each of ``rounds`` rounds.
+
+    The first call of each turn is not counted: it finds another candidate's data in the caches and
+    another thread pool spinning. The order turns around with every round.
+    """
+    names = list(candidates)
+    for call in candidates.values():
+        call()  # compile, allocate
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            call = candidates[name]
+            call()
+            times = []
+            for _ in range(repeat):
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+            seconds[name].append(median(times))
+    first = seconds[names[0]]
+    return [
+        Timing(name, own, [a / b for a, b in zip(own, first, strict=True)])
+        for name, own in seconds.items()
+    ]
+
+
+def per_call(call: Callable[[], object], number: int) -> float:
+    """Processor seconds of one call, the mean over ``number`` of them: what other programs on the
+    machine do in the meantime does not count."""
+    start = time.process_time()
+    for _ in range(number):
+        call()
+    return (time.process_time() - start) / number

@@ -351,10 +351,14 @@ def _observe_op(
             )
     for dy in cotangents:
         yield "the cotangent after vjp (it must not be changed)", dy
-    kept = [None if g is None else np.array(g) for g in gradients]
+    kept = [
+        None if g is None else _summed(g, a) if broadcasts else np.array(g)
+        for g, a in zip(gradients, given.arguments, strict=True)
+    ]
     again = _call_vjp(vjp, saved, len(names))
     for name, first, second in zip(names, kept, again, strict=True):
         if first is not None:
+            second = _summed(second, first) if broadcasts else second
             yield f"the gradient of {name}, vjp called a second time", second
 
     if exercise.float32:
@@ -385,12 +389,11 @@ def _call_op(function: Any, case: Case) -> tuple[list[Any], Any, bool]:
 
 
 def _call_vjp(vjp: Any, cotangents: list[np.ndarray], inputs: int) -> list[Any]:
-    gradients = vjp(*cotangents)
+    gradients = _trimmed(vjp(*cotangents), inputs)
     if gradients is None and inputs == 1:
         raise ContractError("vjp returned None; did a `return` go missing?")
     if inputs == 1:
-        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    gradients = _trimmed(gradients, inputs)
+        gradients = (gradients,)
     if not isinstance(gradients, tuple) or len(gradients) != inputs:
         count = len(gradients) if isinstance(gradients, tuple) else 1
         raise ContractError(
@@ -517,7 +520,8 @@ def _first(pairs: Iterator[tuple[str, Any, Any]], rtol: float, atol: float) -> s
 
 def _array_difference(mine: Any, right: np.ndarray, rtol: float, atol: float) -> str | None:
     if not _numeric(mine):
-        return f"yours is {_brief(mine)}, it should be {_brief(right)}"
+        wanted = _brief(right) if right.ndim else _number(right[()])
+        return f"yours is {_brief(mine)}, it should be {wanted}"
     mine = np.asarray(mine)
     if mine.shape != right.shape:
         return f"yours has shape {mine.shape}, it should be {right.shape}"

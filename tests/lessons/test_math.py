@@ -1,0 +1,94 @@
+"""Formulas for the terminal and the browser."""
+
+import io
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.cells import cell_len
+
+from scratchlm.lessons import all_lessons, math, render
+
+FORMULAS = [
+    latex
+    for lesson in all_lessons()
+    for formula in lesson.formulas
+    for latex in (formula.latex, formula.printed)
+    if latex
+]
+
+
+@pytest.mark.parametrize(
+    ("latex", "text"),
+    [
+        (r"\frac{a+1}{\sqrt{d_k}}", "(a + 1)/√dₖ"),
+        (r"x_i^2", "xᵢ²"),
+        (r"e^{-x}", "e⁻ˣ"),
+        (r"W_Q x", "W_Q x"),
+        (r"\sum_{i=1}^{n} p_i \log q_i", "∑ᵢ₌₁ⁿ pᵢ log qᵢ"),
+        (r"-\frac{1}{T} \sum_t", "−1/T ∑ₜ"),
+        (r"\hat{m}_t + \bar{x}", "m\u0302ₜ + x\u0304"),
+        (r"Q K^T", "QKᵀ"),
+        (r"x \in \mathbb{R}^{n \times d}", "x ∈ ℝ^(n × d)"),
+        (r"\mathrm{softmax}(x)_i", "softmax(x)ᵢ"),
+        (r"\text{if } x > 0", "if x > 0"),
+        (r"\theta_{t+1} = \theta_t - \alpha g", "θₜ₊₁ = θₜ − αg"),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "(1 2; 3 4)"),
+        (r"a' , f''", "a′, f′′"),
+    ],
+)
+def test_inline(latex, text):
+    assert math.inline(latex).replace("″", "′′") == text
+
+
+@pytest.mark.parametrize(
+    ("latex", "picture"),
+    [
+        (r"y = \frac{x - \mu}{2}", ["     x − μ", "y =  ─────", "       2"]),
+        (r"\sum_{t=1}^{T} x_t", [" T", " ∑  xₜ", "t=1"]),
+        (r"\left(\frac{a}{b}\right)^2", ["      2", "⎛ a ⎞", "⎜ ─ ⎟", "⎝ b ⎠"]),
+        (r"\begin{pmatrix}1&20\\3&4\end{pmatrix}", ["⎛1  20⎞", "⎝3  4 ⎠"]),
+        (r"\begin{cases}1 & x > 0\\0 & \text{else}\end{cases}", ["⎰1  x > 0", "⎱0  else"]),
+        (r"\begin{aligned}a &= b\\c &= d\end{aligned}", ["a = b", "c = d"]),
+    ],
+)
+def test_display(latex, picture):
+    assert math.display(latex).splitlines() == picture
+
+
+@pytest.mark.parametrize("latex", FORMULAS)
+def test_every_formula_of_the_index(latex):
+    for text in (math.inline(latex), math.display(latex)):
+        assert text.strip()
+        assert "\\" not in text
+        assert "{" not in text
+    for block in (False, True):
+        ET.fromstring(math.mathml(latex, block=block).replace("&=", "&amp;="))  # well-formed
+
+
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
+def test_plain_formulas_are_one_line_that_any_terminal_shows(lesson):
+    for formula in lesson.formulas:
+        assert formula.plain.isprintable()
+        assert "\\" not in formula.plain
+        assert cell_len(formula.plain) <= 120
+
+
+def test_boxes_are_rectangles():
+    for latex in FORMULAS:
+        box = math._layout(math.tree(latex, block=True), flat=False)
+        assert len({cell_len(line) for line in box.lines}) == 1, latex
+
+
+def test_a_formula_that_is_not_understood_is_shown_as_it_stands():
+    assert render._legible(r"\frac{1}{", math.inline).strip()
+
+
+def test_code_and_prices_are_no_formulas():
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*render.markdown("costs $3 and $4, `$a$` is code, $a_1$ is not, 2 * 3 * 4"))
+    text = console.export_text()
+    assert "costs $3 and $4" in text
+    assert "$a$ is code" in text
+    assert "a₁ is not" in text

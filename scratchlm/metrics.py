@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import functional as F
 from .backend import asarray_like, check_ids
 from .data.batches import blocks
 from .tensor import no_grad
@@ -46,8 +47,6 @@ def mean_loss(
     ``ids`` are cut into blocks of ``length`` (:func:`scratchlm.data.blocks`), each read without
     what stands before it; ``batches`` limits how many are read, from the start.
     """
-    from . import functional as F
-
     like = next(iter(model.parameters())).data
     total, count = 0.0, 0
     with evaluation(model):

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import functional as F
 from ..backend import asarray_like, to_host
 from ..data import Corpus, sample_batch
 from ..metrics import mean_loss
@@ -172,8 +173,6 @@ class Trainer:
         Raises:
             FloatingPointError: the loss or the gradient is not finite; the weights are as before.
         """
-        from .. import functional as F
-
         config = self.config
         self.scheduler.set(self.progress)
         x, y = sample_batch(self.data.train, config.batch_size, config.length, self.rng)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from scratchlm import metrics
+from scratchlm.models import GPT, GPTConfig
+
+
+def test_bigram_loss_by_hand():
+    train = np.array(
+        [0, 1, 0, 1, 0, 0]
+    )  # 01 10 01 10 00: after 0: 0 once, 1 twice; after 1: 0 twice
+    loss = metrics.bigram_loss(train, np.array([0, 1, 1, 0]), 2, smoothing=1)
+    expected = -(np.log(3 / 5) + np.log(1 / 4) + np.log(3 / 4)) / 3
+    assert loss == pytest.approx(expected, rel=1e-14)
+    with pytest.raises(ValueError, match="smoothing=0"):
+        metrics.bigram_loss(train, train, 2, smoothing=0)
+    with pytest.raises(IndexError, match="id 2"):
+        metrics.bigram_loss(train, np.array([2, 0]), 2)
+
+
+def test_perplexity():
+    assert metrics.perplexity(np.log(7.0)) == pytest.approx(7)
+    assert metrics.perplexity(1e5) == np.inf
+
+
+def gpt():
+    sizes = GPTConfig(5, 4, n_layer=1, n_head=1, n_embd=4, dropout=0.5)
+    return GPT(sizes, rng=0, dtype=np.float64, std=0.5)
+
+
+@pytest.mark.parametrize("count", [3, 9, 12, 21])
+def test_mean_loss_by_hand(count):
+    model = gpt()
+    ids = np.random.default_rng(0).integers(0, 5, size=count)
+    loss = metrics.mean_loss(model, ids, length=4, batch_size=2)
+    assert model.training
+    model.eval()
+    total = 0.0
+    for i in range(1, count):  # each id but the first, given those before it in its block of four
+        start = (i - 1) // 4 * 4
+        logits = model(ids[start:i]).data[-1]
+        total -= logits[ids[i]] - np.log(np.exp(logits).sum())
+    assert loss == pytest.approx(total / (count - 1), rel=1e-12)
+
+
+def test_mean_loss_of_the_first_batches():
+    model = gpt()
+    ids = np.random.default_rng(0).integers(0, 5, size=50)
+    first = metrics.mean_loss(model, ids[:17], length=4, batch_size=2)
+    assert metrics.mean_loss(model, ids, length=4, batch_size=2, batches=2) == first
+
+
+def test_evaluation_gives_each_module_its_mode_back():
+    model = gpt()
+    model.transformer.drop.eval()
+    modes = [m.training for m in model.modules()]
+    with pytest.raises(KeyError), metrics.evaluation(model):
+        assert not any(m.training for m in model.modules())
+        raise KeyError
+    assert [m.training for m in model.modules()] == modes

@@ -16,7 +16,7 @@ from .timing import per_call
 
 
 def run(rounds: int = 15, number: int = 2000) -> dict[str, Any]:
-    """For each op: NumPy alone (softmax: the op on bare arrays), what a tensor adds to that, untaped
+    """For each op: NumPy alone (softmax: the op on bare arrays), what a tensor adds to it, untaped
     and taped, and what going backward takes in all."""
     a = np.linspace(0.5, 1.5, 16, dtype=np.float32).reshape(4, 4)
     x, leaf = Tensor(a), Tensor(a, requires_grad=True)

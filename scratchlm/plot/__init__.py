@@ -16,8 +16,8 @@ from .distributions import distribution, histogram
 from .files import save
 from .graph import graph, to_dot
 from .landscapes import optimizer_paths
+from .look import style
 from .maps import attention, attention_grid, heatmap
-from .style import style
 from .text import legible, token_label
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import to_host
 from ..tensor import Tensor
 from ._arrays import numbers
-from .style import COLORS, LABEL, PALE, TICK, cycle, drawing, legend, name_axes, new_axes
+from .look import COLORS, LABEL, PALE, TICK, cycle, drawing, legend, name_axes, new_axes
 
 Curve = Any  # losses, or the pair (steps, losses)
 
@@ -361,7 +361,7 @@ def _given(steps: Any, errors: Sequence[Any]) -> tuple[np.ndarray, dict[str, np.
             raise ValueError(f"{what}: {len(curves[name])} errors for {len(h)} steps")
         if (curves[name] < 0).any():
             raise ValueError(
-                f"{what}: an error is a magnitude, but the least is {values.min():.3g}"
+                f"{what}: an error is a magnitude, but the least is {curves[name].min():.3g}"
             )
     if (h <= 0).any():
         raise ValueError(f"plot.gradcheck_curve: steps must be above 0, the least is {h.min():.3g}")

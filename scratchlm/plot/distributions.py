@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import numbers, probabilities
-from .style import COLORS, INK, PALE, TICK, cycle, drawing, legend, name_axes, new_axes
+from .look import COLORS, INK, PALE, TICK, cycle, drawing, legend, name_axes, new_axes
 from .text import token_labels
 
 

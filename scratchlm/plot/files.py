@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .style import require_matplotlib, style
+from .look import require_matplotlib, style
 from .text import legible
 
 FORMATS = (".png", ".svg")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import numbers, unchecked
-from .style import INK, cycle, drawing, legend, name_axes, new_axes
+from .look import INK, cycle, drawing, legend, name_axes, new_axes
 
 
 @drawing

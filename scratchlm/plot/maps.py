@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import numbers, probabilities
-from .style import (
+from .look import (
     MAGNITUDES,
     NOTHING,
     SIGNED,
@@ -20,7 +20,7 @@ from .style import (
     name_axes,
     new_axes,
 )
-from .text import token_labels
+from .text import legible, token_labels
 
 # Colours begin just above 0, so that what is exactly 0 (masked) gets the colour below the limits.
 ABOVE_ZERO = float(np.finfo(np.float32).tiny)
@@ -34,6 +34,7 @@ def attention(
     keys: Sequence[str | bytes] | None = None,
     values: bool | None = None,
     vmax: float = 1.0,
+    gamma: float | None = None,
     title: str | None = None,
     colorbar: bool = True,
     ax: Any = None,
@@ -46,6 +47,9 @@ def attention(
         keys: M of them, for the columns, where they differ from the rows (cross-attention).
         values: write the numbers into the cells; by default for at most 8 rows and columns.
         vmax: the weight at the bright end. 1 keeps pictures comparable.
+        gamma: the colour goes with ``(weight / vmax) ** gamma``. By default 1 up to 12 keys, and
+            0.5 for more, where weights of a few per cent would all look black; the colour bar says
+            so.
         title: written above.
         colorbar: explain the colours at the side.
         ax: draw here instead of in a new figure.
@@ -63,8 +67,8 @@ def attention(
         shape="(queries, keys): one head, maps[layer][head]",
     )
     probabilities(w, "plot.attention: weights", empty_rows=True)
-    _check_limit("attention", vmax)
     N, M = w.shape
+    norm = _weight_norm("attention", vmax, gamma, M)
     if tokens is not None and keys is None and N != M:
         raise ValueError(
             f"plot.attention: weights have {N} rows and {M} columns, so they need two lists: "
@@ -73,14 +77,16 @@ def attention(
     rows = None if tokens is None else token_labels(tokens, N, "plot.attention: rows")
     columns = keys if keys is not None else tokens
     columns = None if columns is None else token_labels(columns, M, "plot.attention: columns")
+    anchor = _anchor(ax)
     ax = new_axes(ax, "attention", *_size(N, M, rows, columns, colorbar, title))
-    image = _image(ax, w, MAGNITUDES, ABOVE_ZERO, vmax, nothing=NOTHING)
+    image = _image(ax, w, MAGNITUDES, norm, anchor, nothing=NOTHING)
     if values or (values is None and max(N, M) <= 8):
         _write_values(image, w, 2, skip_zeros=True)
     _label_cells(ax, rows, columns)
     name_axes(ax, title, "key (attended to)", "query (attending)")
     if colorbar:
-        color_bar(image, "weight")
+        _weight_bar(image)
+    _settle(ax.figure)
     return ax
 
 
@@ -90,6 +96,7 @@ def attention_grid(
     tokens: Sequence[str | bytes] | None = None,
     *,
     vmax: float = 1.0,
+    gamma: float | None = None,
     title: str | None = None,
     colorbar: bool = True,
     figure: Any = None,
@@ -101,6 +108,7 @@ def attention_grid(
             :func:`scratchlm.interpret.attention_maps` returns them.
         tokens: N of them, written along the last row and column of tiles where there is room.
         vmax: the weight at the bright end.
+        gamma: as for :func:`attention`.
         title: written above.
         colorbar: explain the colours at the side.
         figure: draw into this empty Figure instead of a new one.
@@ -117,8 +125,8 @@ def attention_grid(
 
     w = _stack(maps)
     probabilities(w, "plot.attention_grid: maps", empty_rows=True)
-    _check_limit("attention_grid", vmax)
     L, H, N, M = w.shape
+    norm = _weight_norm("attention_grid", vmax, gamma, M)
     if tokens is not None and N != M:
         raise ValueError(f"plot.attention_grid: tokens label square maps, these are {N} × {M}")
     labels = None if tokens is None else token_labels(tokens, N, "plot.attention_grid")
@@ -134,7 +142,7 @@ def attention_grid(
     elif not isinstance(figure, Figure) or figure.axes:
         raise TypeError("plot.attention_grid: figure is an empty matplotlib Figure")
     ax = figure.subplots()
-    image = _image(ax, canvas, MAGNITUDES, ABOVE_ZERO, vmax, nothing=NOTHING)
+    image = _image(ax, canvas, MAGNITUDES, norm, _anchor(None), nothing=NOTHING)
     ax.set_xticks(np.arange(H) * column_step + (M - 1) / 2, [f"head {h}" for h in range(H)])
     ax.set_yticks(np.arange(L) * row_step + (N - 1) / 2, [f"layer {i}" for i in range(L)])
     ax.tick_params(length=0, labelsize=TICK, top=False, labeltop=True, labelbottom=False)
@@ -143,7 +151,7 @@ def attention_grid(
         _label_tiles(ax, labels, (L, row_step), (H, column_step), min(TICK, 0.85 * room))
     name_axes(ax, title)
     if colorbar:
-        color_bar(image, "weight", shrink=0.5 if L > 2 else 0.8)
+        _weight_bar(image, shrink=0.5 if L > 2 else 0.8)
     return figure
 
 
@@ -181,6 +189,8 @@ def heatmap(
     Raises:
         ValueError: not a matrix, NaN, labels too many or too few, limits the wrong way round.
     """
+    from matplotlib.colors import Normalize
+
     m = numbers(matrix, "plot.heatmap: matrix")
     if m.ndim == 1:
         m = m[None]
@@ -193,23 +203,33 @@ def heatmap(
     values = max(N, M) <= 12 if values is None else values
     colorbar = not values if colorbar is None else colorbar
     width, height = _size(N, M, row_labels, column_labels, colorbar, title, 0.52)
+    anchor = _anchor(ax)
     ax = new_axes(ax, "heatmap", width, height - 0.2)  # nothing is written below
-    image = _image(ax, m, SIGNED if low == -high else MAGNITUDES, low, high)
+    image = _image(ax, m, SIGNED if low == -high else MAGNITUDES, Normalize(low, high), anchor)
     if values:
         _write_values(image, m, digits)
     _label_cells(ax, row_labels, column_labels)
     name_axes(ax, title)
     if colorbar:
         color_bar(image)
+    _settle(ax.figure)
     return ax
 
 
 # ---------------------------------------------------------------- parts
 
 
-def _check_limit(function: str, vmax: float) -> None:
+def _weight_norm(function: str, vmax: float, gamma: float | None, keys: int) -> Any:
+    """From weights to the colour scale; what is exactly 0 falls below it."""
+    from matplotlib.colors import Normalize, PowerNorm
+
     if not ABOVE_ZERO < vmax < np.inf:
         raise ValueError(f"plot.{function}: vmax is a weight above 0, not {vmax}")
+    if gamma is None:
+        gamma = 1.0 if keys <= 12 else 0.5
+    if not 0 < gamma < np.inf:
+        raise ValueError(f"plot.{function}: gamma is an exponent above 0, not {gamma}")
+    return Normalize(ABOVE_ZERO, vmax) if gamma == 1 else PowerNorm(gamma, ABOVE_ZERO, vmax)
 
 
 def _limits(
@@ -234,21 +254,25 @@ def _limits(
     return low, high
 
 
+def _anchor(ax: Any) -> str:
+    """Where cells lie that do not fill their place: by the labels; in a given Axes, by the bar."""
+    return "NW" if ax is None else "NE"
+
+
 def _image(
-    ax: Any, data: np.ndarray, colors: str, low: float, high: float, nothing: str | None = None
+    ax: Any, data: np.ndarray, colors: str, norm: Any, anchor: str, nothing: str | None = None
 ) -> Any:
     image = ax.imshow(
         data,
         cmap=color_map(colors, nothing),
-        vmin=low,
-        vmax=high,
+        norm=norm,
         aspect="equal",
         interpolation_stage="rgba",
     )
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.grid(False)
-    ax.set_anchor("N")  # what is above the cells stays inside the figure
+    ax.set_anchor(anchor)
     return image
 
 
@@ -273,6 +297,27 @@ def _stack(maps: Any) -> np.ndarray:
             "for one head: plot.attention"
         )
     return w
+
+
+def _weight_bar(image: Any, shrink: float = 1.0) -> None:
+    gamma = getattr(image.norm, "gamma", 1)
+    words = {1: "weight", 0.5: "weight (square-root scale)"}
+    bar = color_bar(image, words.get(gamma, f"weight (to the power {gamma:g})"), shrink)
+    top = image.norm.vmax
+    bar.set_ticks([top * part for part in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)])
+    bar.ax.set_yticklabels([f"{top * part:.2g}" for part in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)])
+
+
+def _settle(figure: Any) -> None:
+    """Lay a figure out once before its first drawing.
+
+    Square cells, and a title above tall labels, move each other: what one pass leaves cut off, the
+    next one, when the figure is drawn, finds in its place.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        legible(figure)
+        engine.execute(figure)
 
 
 def _tile(w: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
@@ -337,6 +382,7 @@ def _label_tiles(
     """Tokens below the tiles and to the right of them; ``down`` and ``right``: tiles and step."""
     for axis, (count, step) in ((ax.xaxis, right), (ax.yaxis, down)):
         places = [i * step + j for i in range(count) for j in range(len(labels))]
+        axis.remove_overlapping_locs = False  # the middle token stands where the head is named
         axis.set_ticks(places, labels * count, minor=True)
     ax.tick_params(
         which="minor",
@@ -347,7 +393,8 @@ def _label_tiles(
         labelleft=False,
         labelright=True,
     )
-    ax.tick_params(axis="x", which="minor", labelrotation=90)
+    if max(map(len, labels)) > 1:
+        ax.tick_params(axis="x", which="minor", labelrotation=90)
     for text in ax.get_xticklabels(minor=True) + ax.get_yticklabels(minor=True):
         text.set_parse_math(False)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -240,4 +241,14 @@ def _warn(missing: set[str]) -> None:
         if characters and kind not in _warned:
             _warned.add(kind)
             sample = "".join(sorted(characters)[:8])
-            warnings.warn(f"plot: {sample} drawn as {BOX}: {fix}", UserWarning, stacklevel=4)
+            warnings.warn(
+                f"plot: {sample} drawn as {BOX}: {fix}", UserWarning, stacklevel=_levels()
+            )
+
+
+def _levels() -> int:
+    """How far up the caller of this package is: a warning points at the user's own line."""
+    frame, levels = inspect.currentframe(), 0
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(__package__):
+        frame, levels = frame.f_back, levels + 1
+    return levels

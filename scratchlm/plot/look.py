@@ -149,7 +149,7 @@ def color_map(name: str, nothing: str | None = None) -> Any:
 def color_bar(image: Any, label: str | None = None, shrink: float = 1.0) -> Any:
     """A slim colour bar beside the axes of ``image``."""
     bar = image.axes.figure.colorbar(
-        image, ax=image.axes, fraction=0.046, pad=0.02, aspect=24, shrink=shrink
+        image, ax=image.axes, fraction=0.046, pad=0.02, aspect=24, shrink=shrink, panchor=False
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=TICK, length=2, color=INK, labelcolor=INK)

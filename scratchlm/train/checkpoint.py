@@ -58,8 +58,7 @@ def save_checkpoint(
         OSError: the disk is full, the folder cannot be written; the message names the checkpoint
             before, which is intact.
     """
-    from safetensors.numpy import save
-
+    save = _safetensors().numpy.save
     folder = Path(folder)
     name = _free_name(folder, step)
     temporary = folder / f".saving-{os.getpid()}-{name}"
@@ -147,8 +146,7 @@ def load_model(path: str | Path) -> tuple[Any, CharVocab | None, dict[str, Any]]
 
 
 def _read(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    safetensors = _safetensors()
 
     def damaged(why: str) -> ValueError:
         former = [p for p in checkpoints(path.parent) if (_number(p) or ()) < (_number(path) or ())]
@@ -179,8 +177,8 @@ def _read(path: Path) -> Checkpoint:
         if zlib.crc32(raw) != about["crc32"]:
             raise damaged(f"{name} was changed since it was written (its checksum differs)")
         try:
-            arrays[name.removesuffix(".safetensors")] = load(raw)
-        except SafetensorError as error:
+            arrays[name.removesuffix(".safetensors")] = safetensors.numpy.load(raw)
+        except safetensors.SafetensorError as error:
             raise damaged(f"{name} is no safetensors file ({error})") from error
     return Checkpoint(path, arrays, state)
 
@@ -190,7 +188,9 @@ def check_writable(folder: str | Path) -> Path:
 
     Raises:
         OSError: it cannot be made, or written to; the message says why.
+        RuntimeError: safetensors is not installed.
     """
+    _safetensors()
     folder = Path(folder)
     probe = folder / f".saving-{os.getpid()}-probe"
     try:
@@ -205,6 +205,16 @@ def check_writable(folder: str | Path) -> Path:
             "choose another one with --out",
         ) from error
     return folder
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise RuntimeError(
+            "checkpoints need the package safetensors: python -m pip install safetensors"
+        ) from None
+    return safetensors
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -177,6 +177,12 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path, at):
     assert not list(tmp_path.glob(".saving-*"))  # the next save clears away
 
 
+def test_without_safetensors_nothing_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(RuntimeError, match="pip install safetensors"):
+        module.check_writable(tmp_path)
+
+
 def test_an_output_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OSError, match=r"cannot write to the output folder .*run.*--out"):

@@ -67,6 +67,7 @@ def gpt():
 
 
 def test_training_saving_and_writing_equal_numpy(tmp_path):
+    pytest.importorskip("safetensors")
     config = TrainConfig(steps=6, batch_size=3, length=8, eval_batches=2, lr=1e-2)
     host, there = gpt(), gpt().to("standin")
     Trainer(host, corpus(), config).fit(progress=False)

@@ -137,7 +137,8 @@ def _row(element: Any, flat: bool) -> Box:
         if tag == "mo" and text in ("", "\u2061", "\u2062"):
             continue
         if tag == "mo" and (text in _SPACED or (text in _SIGNS and operand)):
-            boxes.append(Box([f" {text} "]))
+            spaced = bool(boxes) and _ends_in_space(boxes)
+            boxes.append(Box([f"{text} " if spaced else f" {text} "]))
             operand = False
         elif tag == "mo" and text in (",", ";"):
             boxes.append(Box([f"{text} "]))
@@ -145,6 +146,8 @@ def _row(element: Any, flat: bool) -> Box:
         else:
             if boxes and _apart(boxes[-1], child, text, flat):
                 boxes.append(Box([" "]))
+            elif tag == "mfrac" and box.height > 1 and _ends_in_space(boxes):
+                box = Box([line[1:] for line in box.lines], box.base)
             boxes.append(box)
             if _is_large(child):
                 boxes.append(Box([" "]))
@@ -152,6 +155,10 @@ def _row(element: Any, flat: bool) -> Box:
     if not flat:
         boxes = _stretch(boxes)
     return _beside(*boxes) if boxes else Box([""])
+
+
+def _ends_in_space(boxes: list[Box]) -> bool:
+    return not boxes or boxes[-1].lines[boxes[-1].base].endswith(" ")
 
 
 def _tag(element: Any) -> str:
@@ -186,7 +193,7 @@ def _is_large(element: Any) -> bool:
     if _tag(element) in ("munderover", "munder", "msub", "msubsup", "msup"):
         head = element[0]
         text = _text(head)
-        return text in ("∑", "∏", "∫") or (len(text) > 1 and text.isalpha())
+        return text in ("∑", "∏", "∫") or _WORDS.match(text) is not None
     return _text(element) in ("∑", "∏", "∫")
 
 
@@ -355,6 +362,7 @@ def _grid(element: Any, flat: bool) -> Box:
     widths = [max(row[i].width for row in rows) for i in range(columns)]
     aligns = [_alignment(element, i) for i in range(columns)]
     lines: list[str] = []
+    tall = False  # rows of several lines are kept apart
     for row in rows:
         cells = [
             Box([_pad(line, w, a) for line in box.lines], box.base)
@@ -363,7 +371,11 @@ def _grid(element: Any, flat: bool) -> Box:
         spaced = [piece for cell in cells for piece in (cell, Box(["  "]))][:-1]
         if any(a != "center" for a in aligns):  # aligned equations: the sign has its own spaces
             spaced = cells if "right" in aligns else spaced
-        lines += _beside(*spaced).lines
+        beside = _beside(*spaced)
+        if lines and "right" in aligns and (beside.height > 1 or tall):
+            lines.append(" " * beside.width)
+        lines += beside.lines
+        tall = beside.height > 1
     return Box(lines, len(lines) // 2)
 
 

@@ -6,9 +6,13 @@ import re
 from html import escape
 from typing import Any
 
+from rich.cells import cell_len
+
 from . import display, math
 from .index import Lesson
 from .page import Cell
+
+WIDTH = 72  # columns of a formula, so that it fits an ordinary terminal, indented
 
 _BLOCK = re.compile(r"^[ \t]*\$\$(.+?)\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\d$])")
@@ -39,13 +43,29 @@ def markdown(text: str) -> list[Any]:
     shown: list[Any] = []
     for index, piece in enumerate(_BLOCK.split(text)):
         if index % 2:
-            drawn = Text(_legible(piece, math.display), style="bold cyan", no_wrap=True)
+            drawn = Text(_legible(piece, _drawn), style="bold cyan")
             shown.append(Padding(drawn, (0, 0, 1, 6)))
         elif piece.strip():
             parts = _CODE.split(piece)
             parts[::2] = [_INLINE.sub(_inline, part) for part in parts[::2]]
             shown.append(Padding(Markdown("".join(parts), code_theme="ansi_dark"), (0, 0, 1, 0)))
     return shown
+
+
+def _drawn(latex: str) -> str:
+    """A formula drawn large. One that is too wide is cut at its gaps, or else written in a line."""
+    pieces = [latex]
+    if _columns(math.display(latex)) > WIDTH and "\\begin" not in latex:
+        pieces = re.split(r"\\q?quad", latex)
+    drawn = [math.display(piece) for piece in pieces]
+    drawn = [
+        d if _columns(d) <= WIDTH else math.inline(p) for d, p in zip(drawn, pieces, strict=True)
+    ]
+    return "\n\n".join(drawn)
+
+
+def _columns(text: str) -> int:
+    return max(map(cell_len, text.splitlines()), default=0)
 
 
 def _inline(match: re.Match[str]) -> str:

@@ -263,7 +263,7 @@ def test_a_pass_is_remembered_when_the_file_breaks_again(student):
 
 def test_read_shows_math_code_and_results(student):
     screen = student.type("read", 1)
-    for words in ("yᵢ = xᵢ/2", "───  + b", "costs $3 and $4", "the hook is 0.5", "def halves(x):",
+    for words in ("yᵢ = xᵢ/2", "─── + b", "costs $3 and $4", "the hook is 0.5", "def halves(x):",
                   "[figure] a line that rises to two", "13. Recap"):  # fmt: skip
         assert words in screen
     assert "running the page" not in screen.splitlines()[0]

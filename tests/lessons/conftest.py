@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm.lessons.index import read_index
+pytest.register_assert_rewrite("lesson_proofs")
+
+from scratchlm.lessons.index import read_index  # noqa: E402
 
 SAMPLE = Path(__file__).with_name("sample")
 

@@ -43,7 +43,7 @@ def test_inline(latex, text):
 @pytest.mark.parametrize(
     ("latex", "picture"),
     [
-        (r"y = \frac{x - \mu}{2}", ["     x − μ", "y =  ─────", "       2"]),
+        (r"y = \frac{x - \mu}{2}", ["    x − μ", "y = ─────", "      2"]),
         (r"\sum_{t=1}^{T} x_t", [" T", " ∑  xₜ", "t=1"]),
         (r"\left(\frac{a}{b}\right)^2", ["      2", "⎛ a ⎞", "⎜ ─ ⎟", "⎝ b ⎠"]),
         (r"\begin{pmatrix}1&20\\3&4\end{pmatrix}", ["⎛1  20⎞", "⎝3  4 ⎠"]),
@@ -92,3 +92,11 @@ def test_code_and_prices_are_no_formulas():
     assert "costs $3 and $4" in text
     assert "$a$ is code" in text
     assert "a₁ is not" in text
+
+
+def test_wide_formulas_are_cut_at_their_gaps_and_lose_nothing():
+    wide = r"m = \frac{a}{b} + cccccccccccccccccccccccccccccccccc, \quad n = \frac{d}{e} + ffffffffffffff"
+    lines = render._drawn(wide).splitlines()
+    assert max(map(cell_len, lines)) <= render.WIDTH
+    assert [line for line in lines if line.startswith("n = ")]
+    assert "g" * 90 in render._drawn("g" * 90).replace(" ", "")

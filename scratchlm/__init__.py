@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import ops
 from .gradcheck import GradcheckReport, assert_gradients, gradcheck
+from .modes import debug, detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from .registry import all_ops, implementation, op, use
-from .tensor import Tensor, debug, detect_anomaly, enable_grad, is_grad_enabled, no_grad
+from .tensor import Tensor
 
 if TYPE_CHECKING:
     from . import (

@@ -12,7 +12,7 @@ import numpy as np
 from . import functional as F
 from .backend import asarray_like, check_ids
 from .data.batches import blocks
-from .tensor import no_grad
+from .modes import no_grad
 
 
 @contextlib.contextmanager

@@ -13,77 +13,19 @@ arrays changed between forward and backward, and finding the first NaN.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import array_api_compat
 import numpy as np
 
 from .backend import Array, array_namespace, asarray_like, is_floating, to_device, to_host
+from .modes import Lock, check_backward_finite, check_forward_finite, modes
 from .registry import Op, get_op
 
 Vjp = Callable[..., Any]
 _NUMBERS = (bool, int, float, np.generic)  # what takes the dtype of the tensor it meets
-
-
-class _Modes(threading.local):
-    """What ``no_grad``, ``detect_anomaly`` and ``debug`` switch, for each thread."""
-
-    grad = True
-    anomaly = False
-    debug = False
-
-
-_modes = _Modes()
-
-
-class _Mode(contextlib.ContextDecorator):
-    """``with mode:`` or ``@mode``: one of the switches, set for a while."""
-
-    def __init__(self, name: str, value: bool) -> None:
-        self._name, self._value = name, value
-        self._former: list[bool] = []  # a stack, because a decorated function may call itself
-
-    def __enter__(self) -> None:
-        self._former.append(getattr(_modes, self._name))
-        setattr(_modes, self._name, self._value)
-
-    def __exit__(self, *_: object) -> None:
-        setattr(_modes, self._name, self._former.pop())
-
-    def _recreate_cm(self) -> _Mode:
-        return _Mode(self._name, self._value)  # one for each call: threads share the decorator
-
-
-def no_grad() -> _Mode:
-    """Inside ``with no_grad():`` (or a function decorated ``@no_grad()``) nothing is taped."""
-    return _Mode("grad", False)
-
-
-def enable_grad() -> _Mode:
-    """Undo ``no_grad`` inside the block."""
-    return _Mode("grad", True)
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops are being taped in this thread."""
-    return _modes.grad
-
-
-def detect_anomaly() -> _Mode:
-    """Inside the block, the first op that makes a NaN or infinity, forward or backward, raises."""
-    return _Mode("anomaly", True)
-
-
-def debug() -> _Mode:
-    """Inside the block, arrays that backward may need are read-only until it has run.
-
-    And nodes keep their values and gradients, for :func:`scratchlm.plot.graph` to show.
-    """
-    return _Mode("debug", True)
 
 
 class Node:
@@ -98,7 +40,7 @@ class Node:
 
     # Rarely set, so not set by __init__:
     retained: tuple[weakref.ref[Tensor], ...] = ()  # results that asked for retain_grad()
-    lock: _Lock | None = None  # debug mode: the arrays made read-only,
+    lock: Lock | None = None  # debug mode: the arrays made read-only,
     arguments: tuple[Array | None, ...] | None = None  # the inputs,
     values: tuple[Array, ...] | None = None  # the results,
     grads: tuple[Array | None, ...] | None = None  # and, after backward, their cotangents
@@ -270,7 +212,7 @@ class Tensor:
         moved = to_device(self.data, device)
         if moved is self.data:
             return self
-        if self._node is not None and _modes.grad:
+        if self._node is not None and modes.grad:
             raise RuntimeError(
                 f"to({device!r}): a result of {self._node.op.name} would lose its gradient, since "
                 "moves are not taped; move the leaves it is made of, or use .detach().to(...)"
@@ -334,7 +276,7 @@ class Tensor:
         self._write(index, value)
 
     def _write(self, index: Any, value: Any) -> Tensor:
-        if self.requires_grad and _modes.grad:
+        if self.requires_grad and modes.grad:
             raise RuntimeError(
                 "in-place change of a tensor that requires a gradient: the tape would not see it; "
                 "wrap the change in `with no_grad():`, or make a new tensor (x = x + 1)"
@@ -544,7 +486,7 @@ def apply(op: Any, *inputs: Any, **options: Any) -> Any:
     result, vjp = made
 
     node = None
-    if _modes.grad:
+    if modes.grad:
         for t in inputs:
             if t is not None and t.requires_grad:
                 node = Node(op, vjp, _record(inputs), ())
@@ -570,11 +512,11 @@ def apply(op: Any, *inputs: Any, **options: Any) -> Any:
         results.append(t)
     if node is not None:
         node.outputs = tuple([(t._version, t._version[0]) for t in results])
-    if _modes.anomaly:
-        _check_forward_finite(op, arrays, results)
-    if _modes.debug and node is not None:
+    if modes.anomaly:
+        check_forward_finite(op, arrays, [t.data for t in results])
+    if modes.debug and node is not None:
         node.arguments, node.values = tuple(arrays), tuple(t.data for t in results)
-        node.lock = _Lock([*(a for a in arrays if a is not None), *node.values])
+        node.lock = Lock([*(a for a in arrays if a is not None), *node.values])
     return tuple(results) if type(result) is tuple else results[0]
 
 
@@ -615,7 +557,7 @@ def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _option(op: Op, name: str, value: Tensor) -> Array:
-    if value.requires_grad and _modes.grad:
+    if value.requires_grad and modes.grad:
         raise TypeError(
             f"{op.name}: option {name!r} requires a gradient, but options carry none: "
             f"pass {name}.detach() if that is meant"
@@ -774,8 +716,8 @@ def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ..
             f"{node.op.name}: vjp returned {len(outgoing)} gradients for {len(node.inputs)} inputs "
             f"({names}); return one per input, None for one that has none"
         )
-    if _modes.anomaly:
-        _check_backward_finite(node, incoming, outgoing)
+    if modes.anomaly:
+        check_backward_finite(node, incoming, outgoing)
     return outgoing
 
 
@@ -845,90 +787,6 @@ def _raise_changed(node: Node, what: str, maker: Any) -> None:
         f"{node.op.name}: {what}{named} was changed in place between forward and backward, so its "
         "gradient would be wrong; change it after backward(), or change a copy (.clone())"
     )
-
-
-# -- anomaly and debug mode ------------------------------------------------------------------------
-
-
-def _finite(x: Array) -> bool:
-    return not is_floating(x) or bool(array_namespace(x).all(array_namespace(x).isfinite(x)))
-
-
-def _check_forward_finite(op: Op, arrays: list[Any], results: list[Tensor]) -> None:
-    for index, array in enumerate(arrays):
-        if array is not None and not _finite(array):
-            raise FloatingPointError(
-                f"{op.name}: input {op.input_name(index)!r} already holds {_describe_bad(array)}"
-            )
-    for out in results:
-        if not _finite(out.data):
-            raise FloatingPointError(
-                f"{op.name} made {_describe_bad(out.data)} out of finite inputs: {op.formula}"
-            )
-
-
-def _check_backward_finite(node: Node, incoming: list[Any], outgoing: tuple[Any, ...]) -> None:
-    for cotangent in incoming:
-        if cotangent is not None and not _finite(cotangent):
-            raise FloatingPointError(
-                f"backward of {node.op.name}: the gradient that reaches it already holds "
-                f"{_describe_bad(cotangent)}"
-            )
-    for index, (entry, gradient) in enumerate(zip(node.inputs, outgoing, strict=True)):
-        wanted = entry is not None and entry[0] is not None and gradient is not None
-        if wanted and not _finite(gradient):
-            raise FloatingPointError(
-                f"backward of {node.op.name}: the gradient of {node.op.input_name(index)!r} holds "
-                f"{_describe_bad(gradient)}, out of a finite cotangent"
-            )
-
-
-def _describe_bad(x: Array) -> str:
-    host = np.asarray(to_host(x))
-    bad = np.argwhere(~np.isfinite(host))
-    place = tuple(int(i) for i in bad[0])
-    return f"{host[place]} at index {place} ({len(bad)} of {host.size} elements are not finite)"
-
-
-class _Lock:
-    """NumPy arrays made read-only until :meth:`release`, or until the graph is dropped.
-
-    A view can be made writable only after the array that owns its memory. So owners are counted,
-    and when the last lock on one is gone, it and all its views are given back together.
-    """
-
-    held: ClassVar[dict[int, list[Any]]] = {}  # id(owner) -> [locks, owner, its views]
-
-    def __init__(self, arrays: Iterable[Array]) -> None:
-        self._owners: list[int] = []
-        for array in arrays:
-            if not isinstance(array, np.ndarray):
-                continue  # CuPy has no read-only arrays
-            owner = array
-            while isinstance(owner.base, np.ndarray):
-                owner = owner.base
-            if id(owner) not in self.held:
-                if not owner.flags.writeable:
-                    continue  # and it was so before
-                self.held[id(owner)] = [0, owner, []]
-            entry = self.held[id(owner)]
-            entry[0] += 1
-            if array is not owner and 0 not in array.strides:  # broadcast arrays stay read-only
-                entry[2].append(array)
-            array.flags.writeable = owner.flags.writeable = False
-            self._owners.append(id(owner))
-
-    def release(self) -> None:
-        while self._owners:
-            entry = self.held[self._owners[-1]]
-            entry[0] -= 1
-            if not entry[0]:
-                del self.held[self._owners[-1]]
-                for array in (entry[1], *entry[2]):
-                    array.flags.writeable = True
-            self._owners.pop()
-
-    __del__ = release
 
 
 # -- small conversions -----------------------------------------------------------------------------

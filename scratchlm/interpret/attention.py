@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..modes import no_grad
 from ..nn import Attention, Module
-from ..tensor import no_grad
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..backend import Array, array_namespace, asarray_like, is_floating, to_device, to_host
-from ..tensor import Tensor, no_grad
+from ..modes import no_grad
+from ..tensor import Tensor
 
 M = TypeVar("M", bound="Module")
 

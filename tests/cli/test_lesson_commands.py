@@ -294,7 +294,8 @@ def test_a_page_that_fails_is_still_shown(student, tmp_path):
     page.write_text(page.read_text("utf-8").replace("1 + 1", "1 / 0"), encoding="utf-8")
     student.environment["SCRATCHLM_LESSONS"] = str(lessons)
     screen = student.type("read", 1)
-    line = page.read_text("utf-8").splitlines().index("1 / 0") + 1
+    lines = page.read_text("utf-8").splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.startswith("1 / 0"))
     assert f"line {line}: ZeroDivisionError" in screen.replace("\n", " ")
     assert "13. Recap" in screen
 

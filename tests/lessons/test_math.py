@@ -95,7 +95,7 @@ def test_code_and_prices_are_no_formulas():
 
 
 def test_wide_formulas_are_cut_at_their_gaps_and_lose_nothing():
-    wide = r"m = \frac{a}{b} + cccccccccccccccccccccccccccccccccc, \quad n = \frac{d}{e} + ffffffffffffff"
+    wide = rf"m = \frac{{a}}{{b}} + {'c' * 40}, \quad n = \frac{{d}}{{e}} + {'f' * 40}"
     lines = render._drawn(wide).splitlines()
     assert max(map(cell_len, lines)) <= render.WIDTH
     assert [line for line in lines if line.startswith("n = ")]

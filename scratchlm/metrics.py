@@ -45,14 +45,12 @@ def mean_loss(
     """The mean cross-entropy in nats per token, in evaluation mode and without a tape.
 
     ``ids`` are cut into blocks of ``length`` (:func:`scratchlm.data.blocks`), each read without
-    what stands before it; ``batches`` limits how many are read, from the start.
+    what stands before it; ``batches`` limits how many are read, evenly spread.
     """
     like = next(iter(model.parameters())).data
     total, count = 0.0, 0
     with evaluation(model):
-        for number, (x, y) in enumerate(blocks(ids, batch_size, length)):
-            if batches is not None and number >= batches:
-                break
+        for x, y in blocks(ids, batch_size, length, batches=batches):
             loss = F.cross_entropy(model(asarray_like(x, like)), asarray_like(y, like))
             total += loss.item() * y.size
             count += y.size

@@ -38,7 +38,7 @@ def tour(
     sizes = GPTConfig(len(corpus.vocabulary), LENGTH, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
     model = GPT(sizes, rng=seed, std=STD)
     config = TrainConfig(
-        steps=None, seconds=seconds, batch_size=BATCH, length=LENGTH, lr=LR, eval_every=200,
+        steps=None, seconds=seconds, batch_size=BATCH, length=LENGTH, lr=LR, eval_every=100,
         eval_batches=15, save_every=0, final_lr=0.02, seed=seed,
     )  # fmt: skip
     # before anything else, so that a folder that can't be written is no surprise after a minute
@@ -214,6 +214,7 @@ def _pictures(trainer: Trainer, corpus: Corpus, out: Path) -> list[tuple[Path, s
             (steps, losses),
             curve("validation_loss"),
             baselines={"bigram model": _bigram(corpus)},
+            smooth=1,  # a record is the mean of ten steps already
             title="Learning which character comes next",
         )
         path = save(drawn, out / "loss.png")

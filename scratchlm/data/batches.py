@@ -28,16 +28,22 @@ def sample_batch(ids: np.ndarray, batch_size: int, length: int, rng: np.random.G
     return batch_at(ids, rng.integers(0, len(ids) - length, size=batch_size), length)
 
 
-def blocks(ids: np.ndarray, batch_size: int, length: int) -> Iterator[Batch]:
+def blocks(
+    ids: np.ndarray, batch_size: int, length: int, *, batches: int | None = None
+) -> Iterator[Batch]:
     """The whole sequence in order, so that each id but the first is a target just once.
 
-    The last batch may have fewer rows, and what is left over comes as one shorter row.
+    The last batch may have fewer rows, and what is left over comes as one shorter row. ``batches``
+    takes no more than so many, of rows evenly spread over the sequence.
     """
     _check(ids, batch_size, max(1, min(length, len(ids) - 1)))
     starts = np.arange(0, len(ids) - length, length)
+    rest = len(starts) * length
+    if batches is not None and len(starts) > batches * batch_size:
+        starts = starts[np.linspace(0, len(starts) - 1, batches * batch_size).astype(int)]
+        rest = len(ids)
     for i in range(0, len(starts), batch_size):
         yield batch_at(ids, starts[i : i + batch_size], length)
-    rest = len(starts) * length
     if rest < len(ids) - 1:
         yield ids[None, rest:-1], ids[None, rest + 1 :]
 

@@ -118,6 +118,15 @@ def test_blocks_make_each_id_but_the_first_a_target_once(count, length):
         assert 1 <= x.shape[1] <= length
 
 
+def test_fewer_blocks_are_spread_evenly():
+    batches = list(data.blocks(np.arange(1000), 3, 10, batches=2))
+    assert [x.shape for x, _ in batches] == [(3, 10)] * 2
+    starts = np.concatenate([x[:, 0] for x, _ in batches])
+    np.testing.assert_array_equal(starts, [0, 190, 390, 580, 780, 980])
+    enough = list(data.blocks(np.arange(1000), 3, 10, batches=34))
+    assert sum(y.size for _, y in enough) == 999
+
+
 def test_batches_that_cannot_be():
     with pytest.raises(ValueError, match=r"length 5 needs 6 ids .* the text has 5"):
         data.sample_batch(np.arange(5), 1, 5, np.random.default_rng(0))

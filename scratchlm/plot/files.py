@@ -30,7 +30,8 @@ def save(drawn: Any, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    figure = drawn.get_figure(root=True) if isinstance(drawn, Artist) else None
+    figure = drawn.figure if isinstance(drawn, Artist) else None
+    figure = getattr(figure, "figure", None)  # of a figure in a figure, the outer one
     if not isinstance(figure, Figure):
         raise TypeError(f"plot.save: give a Figure or an Axes, not {type(drawn).__name__}")
     path = Path(path).expanduser()

@@ -9,10 +9,13 @@ import numpy as np
 
 from ._arrays import numbers, probabilities
 from .look import (
+    INK,
+    LABEL,
     MAGNITUDES,
     NOTHING,
     SIGNED,
     TICK,
+    TITLE,
     color_bar,
     color_map,
     drawing,
@@ -145,13 +148,18 @@ def attention_grid(
     image = _image(ax, canvas, MAGNITUDES, norm, _anchor(None), nothing=NOTHING)
     ax.set_xticks(np.arange(H) * column_step + (M - 1) / 2, [f"head {h}" for h in range(H)])
     ax.set_yticks(np.arange(L) * row_step + (N - 1) / 2, [f"layer {i}" for i in range(L)])
-    ax.tick_params(length=0, labelsize=TICK, top=False, labeltop=True, labelbottom=False)
+    scale = max(1.0, tile / 2.4)  # a large page is looked at from farther away
+    ax.tick_params(length=0, labelsize=scale * TICK, top=False, labeltop=True, labelbottom=False)
     room = tile * 72 / max(N, M)  # points for each token
     if labels and room >= 5.5:
         _label_tiles(ax, labels, (L, row_step), (H, column_step), min(TICK, 0.85 * room))
-    name_axes(ax, title)
     if colorbar:
         _weight_bar(image, shrink=0.5 if L > 2 else 0.8)
+    if title:
+        ax.set_title(title, loc="left", fontsize=scale * TITLE, color=INK)
+    for bar in figure.axes[1:]:
+        bar.tick_params(labelsize=scale * TICK)
+        bar.yaxis.label.set_fontsize(scale * LABEL)
     return figure
 
 

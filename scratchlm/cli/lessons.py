@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..lessons import page, student
-from ..lessons.index import Lesson, all_lessons, find_lesson
+from ..lessons.index import FILES, Lesson, all_lessons, find_lesson
 from ..lessons.student import FOLDER, Progress, Report
 from .invocation import invocation
 from .screen import console, errors, fail
@@ -491,20 +491,13 @@ def _find(number: int, *, complete: bool = False) -> Lesson:
         what, _, fix = str(error).partition("; ")
         fail(what, fix=fix)
     if complete and not lesson.complete:
-        missing = [name for name in page_files() if not (lesson.folder / name).is_file()]
+        missing = [name for name in FILES if not (lesson.folder / name).is_file()]
         fail(
             f"lesson {number} is not complete: {', '.join(missing)} is missing",
             why=f"its folder is {lesson.folder}",
             fix="install scratchlm again",
         )
     return lesson
-
-
-def page_files() -> tuple[str, ...]:
-    """The files that a lesson consists of."""
-    from ..lessons.index import FILES
-
-    return FILES
 
 
 def _progress() -> Progress:

@@ -32,7 +32,7 @@ def tour(
     """Check gradients, train a small GPT on real text, let it write, draw what it attends to."""
     from ..data import corpus as load_corpus
     from ..models import GPT, GPTConfig
-    from ..train import TrainConfig, Trainer
+    from ..train import TrainConfig, Trainer, blas_threads
 
     corpus = load_corpus("topics")
     sizes = GPTConfig(len(corpus.vocabulary), LENGTH, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
@@ -55,7 +55,8 @@ def tour(
         f"[bold]{model.num_parameters():,}[/] numbers to learn\n"
     )
     try:
-        trainer.fit(console=console)
+        with blas_threads(1):
+            trainer.fit(console=console)
     except FloatingPointError as error:
         fail(str(error))
     if trainer.interrupted:
@@ -64,12 +65,13 @@ def tour(
             f"    [bold]{invocation()} train --resume --out {_quoted(out / 'model')}[/]"
         )
         raise typer.Exit(130)
-    with console.status("  reading what was kept back"):
+    with blas_threads(1), console.status("  reading what was kept back"):
         loss = trainer.validation_loss()
     console.print(_result(loss, corpus))
 
     _title("3", "What it writes", "one character at a time, each drawn from its probabilities")
-    console.print(_sample(model, corpus, seed))
+    with blas_threads(1):
+        console.print(_sample(model, corpus, seed))
 
     _title("4", "What it looks at", "pictures to open")
     for path, words in _pictures(trainer, corpus, out):

@@ -45,10 +45,13 @@ def train(
     ] = "cosine",
     dropout: Annotated[float, typer.Option(help="Share of activations left out.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.1,
+    threads: Annotated[
+        int, typer.Option(help="Of matrix products; more than one pays for wide models.", min=1)
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and batches.", min=0)] = 0,
 ) -> None:
     """Train a GPT, character by character, on a text. Ctrl-C saves; --resume goes on."""
-    from ..train import TrainConfig, Trainer, load_model
+    from ..train import TrainConfig, Trainer, blas_threads, load_model
 
     if resume:
         if out is None:
@@ -87,7 +90,8 @@ def train(
         + (f"; going on after step {trainer.step}" if resume else "")
     )
     try:
-        trainer.fit(console=console)
+        with blas_threads(threads):
+            trainer.fit(console=console)
     except FloatingPointError as error:
         fail(str(error))
     where = f'"{out}"' if " " in str(out) else str(out)

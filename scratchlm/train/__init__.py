@@ -1,12 +1,14 @@
 """The training loop, and checkpoints that it goes on from bit for bit."""
 
 from .checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from .threads import blas_threads
 from .trainer import TrainConfig, Trainer, train
 
 __all__ = [
     "Checkpoint",
     "TrainConfig",
     "Trainer",
+    "blas_threads",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",

@@ -105,8 +105,9 @@ class Trainer:
         config: how to train; to resume, None goes on as the run was begun.
         out: folder for checkpoints and the log ``log.jsonl``; None keeps nothing.
         overwrite: remove the run that is in ``out``, instead of refusing.
-        resume: go on from the newest good checkpoint of ``out``. With the same config, the weights
-            become bit for bit what they would be without the break (a limit by the clock excepted).
+        resume: go on from the newest good checkpoint of ``out``. With the same config, machine and
+            number of BLAS threads, the weights become bit for bit what they would be without the
+            break; a limit by the clock excepted.
 
     Raises:
         OSError: ``out`` cannot be written.

@@ -415,6 +415,8 @@ def _trimmed(gradients: Any, inputs: int) -> Any:
 
 def _summed(gradient: Any, array: Any) -> Any:
     """The gradient of a broadcast input, summed back to its shape, as the engine does."""
+    if gradient is None:
+        return None
     gradient, shape = np.asarray(gradient), np.shape(array)
     if gradient.shape == shape or gradient.ndim < len(shape):
         return gradient

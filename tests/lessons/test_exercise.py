@@ -117,6 +117,14 @@ def test_gradients_of_broadcasting_ops_may_be_summed_or_not():
     assert mul.check(unsummed).passed
 
 
+def test_a_gradient_left_out_of_a_broadcasting_op_is_told_and_recognised():
+    forgets = Mistake("none", lambda a, b: (a * b, lambda dy: (dy * b, None)), "left out", "two")
+    other = Mistake("sum", lambda a, b: (a * b, lambda dy: (dy, dy)), "of a sum", "product")
+    made = exercise(ops.mul, cases(normal((2, 3)), normal((2, 3))), [forgets])
+    assert made.check(forgets.function).fault.mistake == "none"
+    assert made.check(other.function).fault.what == "mul: the gradient of a is not right"
+
+
 def test_a_mistake_is_recognised_only_if_it_fits_every_input():
     def overflows(x):
         with np.errstate(all="ignore"):

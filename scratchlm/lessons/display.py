@@ -70,7 +70,10 @@ def show(picture: Any, *, alt: str) -> None:
     """
     if not alt.strip():
         raise ValueError("show: alt is empty; say in words what the figure shows")
+    from ..plot import legible
+
     drawn = picture.get_figure() if hasattr(picture, "get_figure") else picture
+    legible(drawn)  # Chinese in a title or a label
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=150)
     if "matplotlib.pyplot" in sys.modules:  # or a notebook would show it again

@@ -111,7 +111,7 @@ MISTAKES = [
     Mistake(
         "divided by d",
         wrong(scale=lambda q, k: 1 / q.shape[-1]),
-        "the scores are divided by d itself, which flattens the weights more the longer q and k are",
+        "the scores are divided by d itself: the longer q and k are, the flatter the weights",
         "variances add, so the standard deviation of the score is what has to go",
     ),
     Mistake(
@@ -123,7 +123,7 @@ MISTAKES = [
     Mistake(
         "float64 scale",
         wrong(scale=lambda q, k: np.float64(1 / math.sqrt(q.shape[-1]))),
-        "float32 goes in and float64 comes out: np.sqrt gives a float64 scalar, and NumPy 2 keeps it",
+        "float32 goes in, float64 comes out: np.sqrt gives a float64 scalar, and NumPy keeps it",
         "take the root with math.sqrt: a Python float leaves the dtype of an array alone",
     ),
     Mistake(
@@ -144,7 +144,7 @@ MISTAKES = [
             weigh=lambda S: softmax(S, axis=-2),
             dS=lambda A, dA: through_softmax(A, dA, axis=-2),
         ),
-        "each column sums to 1: the queries share out a key, instead of a query sharing out its keys",
+        "each column sums to 1: the queries share out a key; a query should share out its keys",
         "print the weights' row sums; which of n and m does one query choose among?",
     ),
     Mistake(
@@ -189,7 +189,7 @@ MISTAKES = [
     Mistake(
         "diagonal Jacobian",
         wrong(dS=lambda A, dA: dA * A * (1 - A)),
-        "only the diagonal of the softmax's Jacobian is used: raising one score lowers other weights",
+        "only the diagonal of the softmax's Jacobian is used, but a score moves other weights too",
         "each score of a row moves every weight of it; add up all these paths",
     ),
     Mistake(
@@ -236,6 +236,17 @@ MISTAKES = [
     ),
 ]
 
+HINTS = (
+    """Three lines go forward: scores, weights, output. Write down the shape of each, with the
+leading axes as `...`. Then write one line of backward for each, from the last to the first.""",
+    """Backward, y = A v gives two products, one of them with A transposed. The softmax sends each
+row of dA to a row of dS, which sums to 0. S = scale · q kᵀ gives two products again. For causal,
+set the scores of the future to -inf before the softmax.""",
+    """dA = dy vᵀ, dv = Aᵀ dy, dS = A * (dA - sum over keys of dA * A), dq = scale · dS k,
+dk = scale · dSᵀ q. Transpose with swapaxes(-1, -2), sum with axis=-1 and keepdims=True, take the
+scale from math.sqrt.""",
+)
+
 EXERCISES = [
     Exercise(
         name="attention",
@@ -243,16 +254,6 @@ EXERCISES = [
         inputs=inputs(),
         also=ALSO,
         mistakes=MISTAKES,
-        hints=(
-            "Three lines go forward: scores, weights, output. Write down the shape of each, with the "
-            "leading axes as `...`; then write one line of backward for each, from the last to the "
-            "first.",
-            "Backward, y = A v gives two products, one of them with A transposed. The softmax sends "
-            "each row of dA to dS; a row of dS sums to 0. S = scale · q kᵀ is a product again. "
-            "For causal, set the scores of the future to -inf before the softmax.",
-            "dA = dy vᵀ, dv = Aᵀ dy, dS = A * (dA - sum over keys of dA * A), dq = scale · dS k, "
-            "dk = scale · dSᵀ q. Transpose with swapaxes(-1, -2), sum with axis=-1, keepdims=True, "
-            "and take the scale from math.sqrt.",
-        ),
+        hints=HINTS,
     ),
 ]

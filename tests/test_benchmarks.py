@@ -1,0 +1,72 @@
+"""The benchmarks compare like with like and report what they measured; no speed is tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+benchmarks = pytest.importorskip("benchmarks", reason="the benchmarks come with the checkout only")
+from benchmarks import timing, train_step  # noqa: E402
+
+SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
+ROOT = Path(benchmarks.__file__).parents[1]
+
+
+def test_every_candidate_has_its_turn_in_every_round_and_the_order_turns_around():
+    calls: list[str] = []
+    candidates = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    first, second = timing.in_turns(candidates, rounds=3, repeat=2)
+    turn_a, turn_b = ["a"] * 3, ["b"] * 3  # one call that does not count, and two that do
+    assert calls == ["a", "b", *turn_a, *turn_b, *turn_b, *turn_a, *turn_a, *turn_b]
+    assert len(first.seconds) == len(second.seconds) == 3
+    assert first.ratios == [1.0] * 3
+    assert second.ratios == [b / a for a, b in zip(first.seconds, second.seconds, strict=True)]
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios():
+    drifting = timing.Timing("b", [2.0, 20.0, 400.0], [2.0, 2.0, 4.0])
+    assert drifting.ratio == 2.0
+    assert drifting.milliseconds == 20_000
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("module", "label", "make"),
+    [
+        ("torch", "PyTorch eager", train_step._torch),
+        ("autograd", "HIPS autograd", train_step._autograd),
+    ],
+)
+def test_the_rival_trains_the_same_model(module, label, make):
+    pytest.importorskip(module)
+    train_step._agree({"scratchlm": train_step._scratchlm, label: make}, SMALL)
+
+
+def test_a_rival_that_trains_another_model_is_refused():
+    def another(size):
+        step = train_step._scratchlm(size)
+        return lambda: step() + 2e-4
+
+    with pytest.raises(RuntimeError, match="another does not train the same model: step 0"):
+        train_step._agree({"scratchlm": train_step._scratchlm, "another": another}, SMALL)
+
+
+def test_the_command_prints_tables_and_writes_the_figures(tmp_path):
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", "imports", "--rounds", "2", "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Import time" in done.stdout
+    rows = json.loads(out.read_text(encoding="utf-8"))["imports"]["rows"]
+    assert {"scratchlm", "numpy"} <= {row["module"] for row in rows}
+    assert all(np.isfinite(row["ms"]) for row in rows)
+
+
+def test_an_unknown_part_is_named():
+    command = [sys.executable, "-m", "benchmarks", "attension"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown: attension" in done.stderr
+    assert "train_step" in done.stderr

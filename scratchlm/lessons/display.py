@@ -144,7 +144,11 @@ def _emit(output: Output) -> None:
     else:
         from rich.console import Console
 
-        Console().print(to_rich(output))
+        console = Console()
+        if not console.is_terminal:  # a file has room: code keeps its lines
+            longest = max(map(len, output.text.splitlines()), default=0)
+            console.width = max(console.width, longest)
+        console.print(to_rich(output))
 
 
 def _in_notebook() -> bool:

@@ -11,7 +11,7 @@ from scratchlm.lessons import Case, Exercise, Mistake, normal
 
 @st.composite
 def inputs(draw):
-    batch = draw(st.sampled_from([(), (), (2,), (2, 3)]))
+    batch = draw(st.sampled_from([(), (), (6,), (2, 3)]))  # none that q @ k.T fits by chance
     n, d, e = (draw(st.integers(1, 5)) for _ in range(3))
     m = draw(st.integers(2, 5))  # with one key alone its weight is 1, whatever the scores
     causal = draw(st.booleans())

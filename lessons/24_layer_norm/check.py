@@ -159,7 +159,7 @@ MISTAKES = [
         "unbiased variance",
         wrong(var=unbiased),
         "the variance is divided by d - 1; layer norm divides by d",
-        "d numbers are all there is to normalize, not a sample of more: take their plain mean square",
+        "the d numbers are all there is, not a sample of more: take their plain mean square",
     ),
     Mistake(
         "variance for the standard deviation",
@@ -231,7 +231,7 @@ MISTAKES = [
         "weight after the means",
         wrong(dx=lambda dy, weight, n, r: three_paths(dy, n, r) * weight),
         "dx is multiplied by the weight at its end, when the means are taken already",
-        "backward goes from the last line of forward to the first: the weight comes before the means",
+        "backward goes from the last line of forward to the first: the weight comes first",
     ),
     Mistake(
         "x for n in dweight",
@@ -294,12 +294,12 @@ EXERCISES = [
         also=ALSO,
         mistakes=MISTAKES,
         hints=(
-            "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write down its "
-            "shape; keepdims=True saves you from reshaping. Then go back, from y to x, and add up "
-            "every path on which x is reached.",
-            "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i reaches "
-            "n_j directly, through the mean (1/d for each), and through the variance, whose "
-            "derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls away.",
+            "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write down "
+            "its shape; keepdims=True saves you from reshaping. Then go back, from y to x, and add "
+            "up every path on which x is reached.",
+            "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i "
+            "reaches n_j directly, through the mean (1/d for each), and through the variance, "
+            "whose derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls away.",
             "dx = r * (g - mean of g - n * mean of g * n), means over the last axis with "
             "keepdims=True. dweight is dy * n, dbias is dy, both summed over "
             "tuple(range(x.ndim - 1)). Neither x nor dy may be changed.",

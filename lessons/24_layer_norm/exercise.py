@@ -1,6 +1,6 @@
 """Exercise 24: layer normalization, and its gradients."""
 
-import numpy as np  # noqa: F401  (you will need it)
+import numpy as np  # you will need it
 
 
 def layer_norm(x, weight, bias, *, eps=1e-5):
@@ -11,7 +11,7 @@ def layer_norm(x, weight, bias, *, eps=1e-5):
     bias:   [d]
     var is the mean of (x - mean)² over the d numbers of a row.
 
-    Returns (y, vjp): y [..., d]; vjp(dy) -> (dx, dweight, dbias), with the shapes of x, weight, bias.
+    Returns (y, vjp): y [..., d]; vjp(dy) -> (dx, dweight, dbias), shaped as x, weight, bias.
     float32 in, float32 out; x, weight, bias and dy stay as they are.
     """
     raise NotImplementedError

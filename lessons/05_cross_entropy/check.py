@@ -334,6 +334,12 @@ LOSS_MISTAKES = [
         "the loss has two terms, -x_t and the log of the sum; differentiate both",
     ),
     Mistake(
+        "onehot added",
+        loss_with(back=lambda p, row, t: p + np.eye(p.shape[1], dtype=p.dtype)[t]),
+        "the one-hot is added to the softmax: the right logit is pushed down, like the wrong ones",
+        "the first term of the loss is -x_t; which sign has its derivative?",
+    ),
+    Mistake(
         "dy ignored",
         loss_with(scale=lambda dy, n: 1 / n),
         "the gradient takes no notice of dy: right only while the loss is the last step",
@@ -433,9 +439,9 @@ EXERCISES = [
                 "$-x_t + \\ln \\sum_k e^{x_k}$ has two terms, and the second gives the softmax."
             ),
             (
-                "loss = -log_p[np.arange(N), t].mean(). dx = np.exp(log_p), a new array; subtract 1 "
-                "at [np.arange(N), t]; multiply by dy / N; reshape to logits.shape; return it, and "
-                "None for the target."
+                "loss = -log_p[np.arange(N), t].mean(). dx = np.exp(log_p), a new array; subtract "
+                "1 at [np.arange(N), t]; multiply by dy / N; reshape to logits.shape; return it, "
+                "and None for the target."
             ),
         ),
     ),

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from scratchlm import Tensor, ops, plot
+from scratchlm import Tensor, ops, optim, plot
 from scratchlm import functional as F
 from scratchlm.data import corpus
 from scratchlm.gradcheck import gradcheck
@@ -28,7 +28,8 @@ solved = solution(5)
 # Task: given one character of Python's own help texts, predict the next. The model is a table of
 # scores, one row for each character. We train it twice on the same 414,000 pairs, from the same
 # start. The only difference: the second model applies softmax to its scores *before* a loss that
-# applies softmax itself. The training program of D2 §5.2 is written that way.
+# applies softmax itself. The training program of D2 §5.2 is written that way. (The help texts of
+# another Python than 3.11 differ a little, and so will some digits.)
 
 # %%
 text = corpus("topics")  # Python's help texts, as character ids
@@ -79,7 +80,7 @@ table(
 assert true_loss(once) < 2.6
 assert true_loss(twice) > math.log(V)  # worse than a model that knows nothing
 assert history_twice[-1, 0] < history_twice[0, 0]  # while its own loss has fallen
-assert accuracy(once) == accuracy(twice)
+assert abs(accuracy(once) - accuracy(twice)) < 0.002
 
 # %% [markdown]
 # Both guess right equally often. The loss of the second falls at every step, slowly. And its
@@ -167,7 +168,8 @@ print(f"loss:  ({losses[0]:.4f} + {losses[1]:.4f}) / 2 = {sum(losses) / 2:.4f}")
 one_hot = np.eye(C)[t]
 dx = (q - one_hot) / N
 rows = [[f"row {n}", *(f"{v:+.4f}" for v in dx[n]), f"{abs(dx[n].sum()):.4f}"] for n in range(N)]
-table(rows, columns=["(q - onehot) / 2", "class 0", "class 1", "class 2", "sum"], title="Gradient")
+columns = ["(q - onehot) / 2", "class 0", "class 1", "class 2", "sum"]
+table(rows, columns, title="Gradient")
 assert np.allclose(q.round(4), [[0.6652, 0.2447, 0.0900], [0.1065, 0.1065, 0.7870]])
 assert round(sum(losses) / 2, 4) == 1.3236
 assert np.allclose(dx.round(4), [[-0.1674, 0.1224, 0.0450], [0.0533, -0.4467, 0.3935]], atol=1e-9)
@@ -639,9 +641,10 @@ assert wrong_and_sure[0][0] > 1.4
 assert wrong_and_sure[1][0] < 1e-6
 
 # %% [markdown]
-# At the start exactly $1/C$ of it is left: the Jacobian of softmax at uniform probabilities is
-# $\frac{1}{C}\left(I - \frac{1}{C} 1 1^T\right)$, and the rows it acts on sum to 0. With the
-# 10,000 words of D2 §5.2.2 the first gradient is 10,000 times too small.
+# At the start exactly $1/C$ of it is left. At uniform probabilities the Jacobian of softmax has
+# $1/C - 1/C^2$ on its diagonal and $-1/C^2$ everywhere else; on a row that sums to 0, as softmax
+# minus onehot does, that is the factor $1/C$. With the 10,000 words of D2 §5.2.2 the first
+# gradient is 10,000 times too small.
 #
 # ### Entropy, two classes and three
 #
@@ -716,7 +719,7 @@ table(
 )
 
 # %% [markdown]
-# With 10,000 words a perfect model reports 8.2104, one that knows nothing 9.2103. If your loss
+# With 10,000 words a perfect model reports 8.2105, one that knows nothing 9.2103. If your loss
 # starts at $\ln C$ and settles less than one nat lower, whatever you do, count the softmaxes.
 #
 # **Its optimum is the wrong one.** Could a larger learning rate repair the factor $1/C$? No. Let
@@ -737,8 +740,11 @@ def minimize(softmaxes, rate=1.0, steps=20_000):
 
 
 one, both = minimize(1), minimize(2)
-table([["truth", *truth], ["one softmax", *one], ["two softmaxes", *both]],
-      columns=["", "class 0", "class 1", "class 2"], digits=3)  # fmt: skip
+table(
+    [["truth", *truth], ["one softmax", *one], ["two softmaxes", *both]],
+    columns=["", "class 0", "class 1", "class 2"],
+    digits=3,
+)
 assert np.allclose(one, truth, atol=1e-6)
 assert both[0] > 0.9
 assert both[2] < 1e-3
@@ -768,7 +774,7 @@ with plot.style():
         ax.set_title(name)
         ax.set_xlabel("step")
         ax.grid(axis="y")
-    axes[0].annotate("knows nothing: ln 103", (400, math.log(V) + 0.05), fontsize=8.5, ha="right")
+    axes[0].annotate(f"knows nothing: ln {V}", (400, math.log(V) + 0.05), fontsize=8.5, ha="right")
     axes[0].set_ylabel("loss (nats per character)")
     axes[0].legend(loc="center right")
 show(
@@ -778,21 +784,47 @@ show(
     "the true loss dips a little and then climbs above its start.",
 )
 turn = int(history_twice[:, 1].argmin())
-print(f"two softmaxes: reported {history_twice[0, 0]:.3f} -> {history_twice[-1, 0]:.3f}; "
-      f"true {history_twice[0, 1]:.3f} -> {history_twice[turn, 1]:.3f} at step {turn} "
-      f"-> {history_twice[-1, 1]:.3f}")  # fmt: skip
+print(
+    f"two softmaxes: reported {history_twice[0, 0]:.3f} -> {history_twice[-1, 0]:.3f}; "
+    f"true {history_twice[0, 1]:.3f} -> {history_twice[turn, 1]:.3f} at step {turn} "
+    f"-> {history_twice[-1, 1]:.3f}"
+)
 assert np.allclose(history_once[:, 0], history_once[:, 1])
 assert (np.diff(history_twice[:, 0]) < 0).all()
 assert 0 < turn < 200
 faster, history_faster = descend(2, 400, 30.0 * V)  # the lost factor 1/C put back
-print(f"with the learning rate times {V}: true loss {true_loss(faster):.2f}, "
-      f"reported {history_faster[-1, 0]:.3f}, right guesses {accuracy(faster):.1%}")  # fmt: skip
+print(
+    f"with the learning rate times {V}: true loss {true_loss(faster):.2f}, "
+    f"reported {history_faster[-1, 0]:.3f}, right guesses {accuracy(faster):.1%}"
+)
 assert true_loss(faster) > 2 * math.log(V)
 
 # %% [markdown]
 # It tells them that training is slow but fine. Raising the learning rate makes the reported loss
-# better and the model worse. An optimizer that rescales gradients (lesson 06) does the same by
-# itself.
+# better and the model worse.
+#
+# D2 §5.2.3 trains with Adam, which divides each gradient by its own size (lesson 06): the lost
+# factor $1/C$ comes back by itself. What does Adam make of both losses, in 400 steps?
+
+# %%
+with_adam = []
+for softmaxes in (1, 2):
+    S = Tensor(np.zeros((V, V)), requires_grad=True)
+    adam = optim.Adam([S], lr=0.05)
+    for _ in range(400):
+        adam.zero_grad()
+        loss = -(F.log_softmax(F.softmax(S) if softmaxes == 2 else S) * Tensor(P)).sum()
+        loss.backward()
+        adam.step()
+    scores = S.numpy()
+    with_adam.append([softmaxes, loss.item(), true_loss(scores), f"{accuracy(scores):.1%}"])
+table(with_adam, columns=["softmaxes, with Adam", "reports", "true loss", "right guesses"])
+assert with_adam[0][2] < 2.5
+assert with_adam[1][2] > math.log(V)
+
+# %% [markdown]
+# The gradient is back, and leads to the wrong place faster.
+
 #
 # ### The same program: which targets, in which order
 #
@@ -820,8 +852,15 @@ for lead in (-16.0, -8.0, 0.0):
     clipped = np.clip(np.array([1.0, 0.0, 0.0]), 1e-7, 1.0)
     backwards = -np.log(clipped)  # the derivative of H(q, p) by q
     g_right, g_swapped = prob - np.eye(3)[0], through(backwards)
-    swapped.append([lead, cross(np.eye(3)[0], prob), -float((prob * np.log(clipped)).sum()),
-                    abs(g_right[0]), abs(g_swapped[0])])  # fmt: skip
+    swapped.append(
+        [
+            lead,
+            cross(np.eye(3)[0], prob),
+            -float((prob * np.log(clipped)).sum()),
+            abs(g_right[0]),
+            abs(g_swapped[0]),
+        ]
+    )
 table(
     swapped, columns=["lead", "H(p, q)", "H(q, p), clipped", "push on the right logit", "swapped"]
 )
@@ -876,10 +915,17 @@ def train(op, steps, batch, rate, seed=5, fade=False, dy=1.0):
 
 mistakes = exercises(5)["cross_entropy"]
 names = [
-    "softmax twice", "onehot minus softmax", "no 1/N in backward", "sum instead of mean",
-    "divided by N·C", "over the rows", "onehot left out", "neighboring class", "bits",
+    "softmax twice",
+    "onehot minus softmax",
+    "no 1/N in backward",
+    "sum instead of mean",
+    "divided by N·C",
+    "over the rows",
+    "onehot left out",
+    "neighboring class",
+    "bits",
     "every target in every row",
-]  # fmt: skip
+]
 runs = {"right": train(solved.cross_entropy, 60, 512, 30.0)}
 for name in names:
     runs[name] = train(mistakes.mistake(name).function, 60, 512, 30.0)
@@ -891,7 +937,7 @@ table(
 # %% [markdown]
 # - **The first number tells most.** A model that knows nothing must report $\ln 103 = 4.635$. It
 #   reports 6.238 $= \ln 512$ if the softmax runs over the *rows*: the examples compete. It
-#   reports 6.687 $= \log_2 103$ in *bits*; 2373 $= 512 \ln 103$ if the sum is not divided, which
+#   reports 6.69 $= \log_2 103$ in *bits*; 2373 $= 512 \ln 103$ if the sum is not divided, which
 #   is the formula of D2 §4.1.2 read with $n$ samples; 0.045 $= \ln(103)/103$ if it is divided by
 #   $N C$.
 # - **Sign.** `onehot − softmax` climbs. The loss rises from the first step.
@@ -899,6 +945,8 @@ table(
 #   long.
 # - **onehot left out.** The loss stays at 4.6347 to the last digit. All logits of a row move
 #   together, and softmax does not notice.
+# - **every target in every row.** All $N$ answers are told to each row. What it raises is raised
+#   in all rows, by the size of the batch, and the loss climbs.
 # - **neighboring class.** The reported losses are those of the right op, digit for digit. It has
 #   learned another language: only the true loss shows it. Compute accuracy beside the loss.
 
@@ -916,8 +964,8 @@ assert math.isclose(at["neighboring class"][1], at["right"][1], rel_tol=1e-4)
 assert at["neighboring class"][2] > math.log(V)
 
 # %% [markdown]
-# Five of them as curves of the *true* loss. **Look for** the two that lie on each other near the
-# top. **Question:** which of the five would you not find from the reported loss alone?
+# Five of them as curves of the *true* loss. **Look for** the two that lie on each other.
+# **Question:** which of the five would you not find from the reported loss alone?
 
 # %%
 with plot.style():
@@ -971,8 +1019,10 @@ small = mistakes.mistake("log of softmax").function
 for difference in (80, 100, 110):
     row = np.array([[0.0, difference]], dtype=np.float32)
     with np.errstate(divide="ignore"):
-        print(f"gap {difference}: log of softmax {small(row, np.array([0]))[0]:.6g}, "
-              f"log-softmax {solved.cross_entropy(row, np.array([0]))[0]:.6g}")  # fmt: skip
+        print(
+            f"gap {difference}: log of softmax {small(row, np.array([0]))[0]:.6g}, "
+            f"log-softmax {solved.cross_entropy(row, np.array([0]))[0]:.6g}"
+        )
 
 # %% [markdown]
 # float32 ends near $e^{-103}$. At a gap of 100 few digits of the softmax are left, and the loss
@@ -993,8 +1043,8 @@ assert np.allclose(right_vjp(1.0)[0], wrong_vjp(1.0)[0])
 assert np.allclose(4 * right_vjp(0.25)[0], wrong_vjp(0.25)[0])
 
 # %% [markdown]
-# **The diagonal Jacobian**, in softmax, is right for a model with one logit and wrong for all
-# others. On a one-hot cotangent it is even right in one place. The gradient check names it:
+# **The diagonal Jacobian**, in softmax, is what independent sigmoids would have. On a one-hot
+# cotangent it is even right in one place. The gradient check names it:
 
 # %%
 diagonal = exercises(5)["softmax"].mistake("diagonal Jacobian").function
@@ -1053,7 +1103,10 @@ assert kept["log_p"] == wide.nbytes == B * T * classes * 4
 assert sum(kept.values()) < 1.01 * wide.nbytes
 
 sizes = []
-for name, n, c in [("this page", 512, V), ("GPT-2, 8 × 1024 tokens", 8 * 1024, 50_257)]:
+for name, n, c in [
+    ("512 rows of characters", 512, V),
+    ("GPT-2, 8 × 1024 tokens", 8 * 1024, 50_257),
+]:
     loss_work, logit_work = 7 * n * c, 3 * 2 * n * c * width  # forward and backward
     sizes.append(
         [name, f"{n * c:.2e}", f"{loss_work:.1e}", f"{logit_work:.1e}", f"{4e-6 * n * c:,.1f}"]
@@ -1089,7 +1142,7 @@ unigram = cross(P.sum(axis=0), P.sum(axis=0))
 learned, reported, worth = train(solved.cross_entropy, 1200, 2048, 100.0, fade=True)
 table(
     [
-        ["knows nothing: ln 103", math.log(V), float(V)],
+        [f"knows nothing: ln {V}", math.log(V), float(V)],
         ["knows how frequent each character is", unigram, math.exp(unigram)],
         ["softmax regression, learned", worth[-1], math.exp(worth[-1])],
         ["pairs counted: the referee", referee, math.exp(referee)],
@@ -1101,8 +1154,8 @@ assert referee < worth[-1] < referee + 0.05
 
 # %% [markdown]
 # Is it the same table, then? Most of it. What follows a frequent character is learned to a
-# hundredth. The rows of rare ones are still on their way: their gradient carries the factor of
-# their frequency, one more reason for the optimizers of the next lesson.
+# hundredth of a nat. The rows of rare ones are still on their way: their gradient carries the
+# factor of their frequency, one more reason for the optimizers of the next lesson.
 
 # %%
 row_share = P.sum(axis=1)
@@ -1118,7 +1171,8 @@ for name, chosen in [
         row_share[i] * (cross(following[i], p_learned[i]) - cross(following[i], following[i]))
         for i in chosen
     )
-    rows.append([name, f"{row_share[chosen].sum():.1%}", excess / row_share[chosen].sum(), excess])
+    part = row_share[chosen].sum()
+    rows.append([name, f"{part:.1%}", excess / part, excess])
 table(
     rows,
     columns=["characters", "of the text", "KL per character", "contribution to the gap"],
@@ -1128,32 +1182,43 @@ assert math.isclose(sum(row[3] for row in rows), worth[-1] - referee, rel_tol=1e
 assert rows[0][2] < rows[1][2] < rows[2][2]
 
 # %% [markdown]
-# **Look for** pairs that you know from English. **Question:** in which row is almost everything
-# in one cell?
+# **Look for** pairs that you know from English, and compare the two maps at the bottom, where the
+# rare letters are. **Question:** in which two rows is almost everything in one cell?
 
 # %%
 letters = [int(i) for i in text.vocabulary.encode(" etaoinshrldcumfpgwybvkxqjz")]
 labels = ["␣", *"etaoinshrldcumfpgwybvkxqjz"]
+from matplotlib.colors import PowerNorm  # small probabilities stay visible
+
 with plot.style():
     fig, axes = figure(1, 2, width=8.4, height=4.4, sharey=True)
-    for ax, values, title in zip(axes, [p_learned, following], ["learned", "counted"], strict=True):
-        image = ax.imshow(values[np.ix_(letters, letters)], cmap="cividis", vmin=0, vmax=0.5)
+    for ax, (title, values) in zip(
+        axes, {"learned": p_learned, "counted": following}.items(), strict=True
+    ):
+        image = ax.imshow(
+            values[np.ix_(letters, letters)], cmap="cividis", norm=PowerNorm(0.5, 0, 1)
+        )
         ax.set_xticks(range(27), labels, fontsize=6.5)
         ax.set_yticks(range(27), labels, fontsize=6.5)
         ax.set_title(title)
         ax.set_xlabel("next character")
     axes[0].set_ylabel("current character")
-    fig.colorbar(image, ax=axes, shrink=0.8, label="probability", extend="max")
+    fig.colorbar(image, ax=axes, shrink=0.8, label="probability")
 show(
     fig,
     alt="Two heat maps, 27 by 27, of the probability of the next letter given the current "
-    "one, learned and counted. They look alike; in both, u follows q nearly always, "
-    "and the learned rows of rare letters are paler.",
+    "one, learned and counted. They look alike. u follows q and e follows j nearly "
+    "always; the bottom rows of the learned map have a faint floor.",
 )
 q_id, u_id = text.vocabulary.encode("qu")
-print(f"after q comes u: learned {p_learned[q_id, u_id]:.3f}, counted {following[q_id, u_id]:.3f}")
+print(f"u after q, learned: {p_learned[q_id, u_id]:.3f}")
+print(f"u after q, counted: {following[q_id, u_id]:.3f}")
 
 # %% [markdown]
+# *q* before *u*, and *j* before *e*: this text says "object" often. The faint floor in the lowest
+# rows of the learned map is probability that training has not yet taken away from pairs that
+# never occur.
+#
 # On text that neither has seen the counted table has a weakness, and the loss finds it:
 
 # %%
@@ -1198,7 +1263,7 @@ with scratchlm.use(cross_entropy=solved.cross_entropy):
 print(f"GPT at step 0, the library's op: {theirs.item():.4f}")
 print(f"GPT at step 0, the solution:     {ours.item():.4f}    (ln V = {math.log(V):.4f})")
 assert math.isclose(theirs.item(), ours.item(), rel_tol=1e-5)
-assert abs(ours.item() - math.log(V)) < 0.1
+assert abs(ours.item() - math.log(V)) < 0.2
 
 # %% [markdown]
 # ## 13. Recap

@@ -924,7 +924,7 @@ with style():
         ax.hlines(level, 0, 300, color="#8a8a8a", linewidth=0.8, zorder=0)
         ax.annotate(text, (304, level), fontsize=8, color="#555555", va="center")
     ax.set(xlabel="step", ylabel="loss (nats, mean of 10 steps)", title="Learning to recall")
-    ax.set(xlim=(0, 350), ylim=(0, 4))
+    ax.set(xlim=(0, 385), ylim=(0, 4), xticks=range(0, 301, 50))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 show(
     fig,
@@ -1259,17 +1259,11 @@ from scratchlm.interpret import attention_maps
 lines = data.vocabulary.decode(data.validation).split("\n")
 text = next(t for t in lines if t[:1].isalpha() and len(t) > 60)[:24]
 maps = attention_maps(model, data.vocabulary.encode(text))  # two layers of [2, 24, 24]
-with style():
-    fig, axes = figure(1, 2, width=11.0, height=5.4)
-fig.draw_without_rendering()  # so that the axes know their size before they are labeled
-for head, ax in enumerate(axes):
-    title = f"layer 0, head {head}"
-    plot.attention(maps[0][head], list(text), title=title, colorbar=head == 1, ax=ax)
 show(
-    fig,
-    alt="Attention weights of the two heads of layer 0 over 24 letters, as lower triangles. In "
-    "head 1 many of the brightest cells lie one place left of the diagonal; in head 0 the "
-    "light is spread over the last few letters.",
+    plot.attention_grid(maps, list(text)),
+    alt="Attention weights of four heads over 24 letters, as lower triangles. In layer 0, head 1, "
+    "many of the brightest cells lie one place left of the diagonal; in head 0 the light is spread "
+    "over the last few letters. The heads of layer 1 look at many letters at once.",
 )
 
 many = np.stack([data.validation[i : i + 24] for i in range(0, 24 * 64, 24)])  # 64 pieces of text
@@ -1290,9 +1284,10 @@ assert strongest > 0.2  # recorded with seed 0: 0.37; all alike would be 0.07
 
 # %% [markdown]
 # The letter before the current one: the line just left of the diagonal. Head 1 of layer 0 gives it
-# five times what an even share would be. Nobody told it to. The positions say where a letter
-# stands, the queries have learned to ask for the place before, and every bit of that came back
-# through the `dS` of section 6.
+# five times what an even share would be. Nobody told it to. The positions say where a letter stands,
+# the queries have learned to ask for the place before, and every bit of that came back through the
+# `dS` of section 6. In layer 1 the light stands in columns: some letters are looked at by many of
+# those that follow.
 
 # %% [markdown]
 # ## 13. Recap

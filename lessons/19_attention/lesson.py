@@ -1284,10 +1284,10 @@ assert strongest > 0.2  # recorded with seed 0: 0.37; all alike would be 0.07
 
 # %% [markdown]
 # The letter before the current one: the line just left of the diagonal. Head 1 of layer 0 gives it
-# five times what an even share would be. Nobody told it to. The positions say where a letter stands,
-# the queries have learned to ask for the place before, and every bit of that came back through the
-# `dS` of section 6. In layer 1 the light stands in columns: some letters are looked at by many of
-# those that follow.
+# five times what an even share would be. Nobody told it to. The positions say where a letter
+# stands, the queries have learned to ask for the place before, and every bit of that came back
+# through the `dS` of section 6. In layer 1 the light stands in columns: some letters are looked at
+# by many of those that follow.
 
 # %% [markdown]
 # ## 13. Recap

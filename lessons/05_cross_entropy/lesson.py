@@ -214,6 +214,7 @@ def cross(p, q):
 
 
 bit = math.log(2)
+assert round(1 / bit, 4) == 1.4427
 table(
     [
         ["entropy H(p)", cross(p4, p4) / bit, cross(p4, p4)],
@@ -273,7 +274,14 @@ print(cross_entropy_loops(x.tolist(), t.tolist()))
 # In floating point it changes everything: $e^{710}$ is infinite in float64, $e^{89}$ in float32.
 # With $m$ the maximum no exponent is above 0, and the sum is at least $e^0 = 1$: no overflow, no
 # division by zero, no logarithm of zero.
-#
+
+# %%
+with np.errstate(over="ignore"):
+    print(np.exp(710.0), np.exp(np.float32(89)))
+    assert np.isinf(np.exp(710.0))
+    assert np.isinf(np.exp(np.float32(89)))
+
+# %% [markdown]
 # The same in NumPy, all rows at once:
 
 
@@ -893,7 +901,7 @@ assert true_loss(copy) > math.log(V)
 
 
 # %%
-def train(op, steps, batch, rate, seed=5, fade=False, dy=1.0):
+def train(op, steps, batch, rate, seed=5, fade=False):
     """Softmax regression with any cross-entropy op. Returns scores, reported and true losses."""
     rng = np.random.default_rng(seed)
     scores = np.zeros((V, V), dtype=np.float32)
@@ -902,7 +910,7 @@ def train(op, steps, batch, rate, seed=5, fade=False, dy=1.0):
         at = rng.integers(0, len(text.train) - 1, batch)
         now, following = text.train[at], text.train[at + 1]
         loss, vjp = op(scores[now], following)  # [batch, V], [batch]
-        dlogits, _ = vjp(np.float32(dy))  # [batch, V]
+        dlogits, _ = vjp(np.float32(1.0))  # [batch, V]
         reported.append(float(loss))
         if step % 5 == 0:
             worth.append(true_loss(scores.astype(np.float64)))
@@ -945,8 +953,8 @@ table(
 #   long.
 # - **onehot left out.** The loss stays at 4.6347 to the last digit. All logits of a row move
 #   together, and softmax does not notice.
-# - **every target in every row.** All $N$ answers are told to each row. What it raises is raised
-#   in all rows, by the size of the batch, and the loss climbs.
+# - **every target in every row.** All $N$ answers are told to every row, so all rows learn the
+#   same: which characters occur at all, and not after what. The loss climbs.
 # - **neighboring class.** The reported losses are those of the right op, digit for digit. It has
 #   learned another language: only the true loss shows it. Compute accuracy beside the loss.
 
@@ -1023,6 +1031,11 @@ for difference in (80, 100, 110):
             f"gap {difference}: log of softmax {small(row, np.array([0]))[0]:.6g}, "
             f"log-softmax {solved.cross_entropy(row, np.array([0]))[0]:.6g}"
         )
+
+for ends, dtype in [(104, np.float32), (746, np.float64)]:
+    row = np.array([[0.0, ends]], dtype=dtype)
+    assert ops.softmax(row)[0][0, 0] == 0
+    assert ops.softmax(row / dtype(1.05))[0][0, 0] > 0
 
 # %% [markdown]
 # float32 ends near $e^{-103}$. At a gap of 100 few digits of the softmax are left, and the loss

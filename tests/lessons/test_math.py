@@ -34,6 +34,7 @@ FORMULAS = [
         (r"\theta_{t+1} = \theta_t - \alpha g", "θₜ₊₁ = θₜ − αg"),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "(1 2; 3 4)"),
         (r"a' , f''", "a′, f′′"),
+        (r"f'''", "f‴"),
     ],
 )
 def test_inline(latex, text):

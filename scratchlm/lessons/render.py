@@ -125,12 +125,12 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; --line: #8884; --faint: #8881; }}
-body {{ font: 17px/1.6 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto 6rem;
+body {{ font: 17px/1.6 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto 6rem;
   padding: 0 1rem; }}
 h1, h2, h3 {{ line-height: 1.25; margin: 2.2em 0 .6em; }}
 h2 {{ border-top: 1px solid var(--line); padding-top: 1em; }}
 pre {{ overflow-x: auto; padding: .7em 1em; border-radius: 6px; background: var(--faint) !important;
-  font: 14px/1.5 ui-monospace, Consolas, monospace; }}
+  font: 13.5px/1.5 ui-monospace, Consolas, monospace; }}
 code {{ font: .88em ui-monospace, Consolas, monospace; }}
 .output {{ border-left: 3px solid var(--line); margin: .4em 0; padding-left: 1em;
   overflow-x: auto; }}
@@ -138,7 +138,11 @@ code {{ font: .88em ui-monospace, Consolas, monospace; }}
 table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
 caption {{ text-align: left; font-weight: 600; padding-bottom: .3em; }}
 th, td {{ border: 1px solid var(--line); padding: .25em .7em; text-align: left; }}
-math[display=block] {{ margin: 1.2em 0; font-size: 1.15em; overflow-x: auto; }}
+math {{ font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math; }}
+math[display=block] {{ margin: 1em 0; padding: .3em 0; font-size: 1.15em; overflow: auto hidden; }}
+math[display=block] mtable {{ math-style: normal; }}
+mtd[columnalign=right] {{ text-align: -webkit-right; }}
+mtd[columnalign=left] {{ text-align: -webkit-left; }}
 img.figure {{ background: white; border-radius: 6px; }}
 {light}
 @media (prefers-color-scheme: dark) {{ {dark} }}

@@ -9,15 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .backend import Array, array_namespace, is_floating, to_host
 from .registry import Op
-
-if TYPE_CHECKING:
-    from .tensor import Node
 
 
 class _Modes(threading.local):
@@ -94,18 +91,19 @@ def check_forward_finite(op: Op, arrays: list[Any], results: list[Array]) -> Non
             )
 
 
-def check_backward_finite(node: Node, incoming: list[Any], outgoing: tuple[Any, ...]) -> None:
+def check_backward_finite(
+    op: Op, wanted: list[bool], incoming: list[Any], outgoing: tuple[Any, ...]
+) -> None:
     for cotangent in incoming:
         if cotangent is not None and not _finite(cotangent):
             raise FloatingPointError(
-                f"backward of {node.op.name}: the gradient that reaches it already holds "
+                f"backward of {op.name}: the gradient that reaches it already holds "
                 f"{_describe_bad(cotangent)}"
             )
-    for index, (entry, gradient) in enumerate(zip(node.inputs, outgoing, strict=True)):
-        wanted = entry is not None and entry[0] is not None and gradient is not None
-        if wanted and not _finite(gradient):
+    for index, gradient in enumerate(outgoing):
+        if wanted[index] and gradient is not None and not _finite(gradient):
             raise FloatingPointError(
-                f"backward of {node.op.name}: the gradient of {node.op.input_name(index)!r} holds "
+                f"backward of {op.name}: the gradient of {op.input_name(index)!r} holds "
                 f"{_describe_bad(gradient)}, out of a finite cotangent"
             )
 

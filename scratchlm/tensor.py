@@ -717,7 +717,8 @@ def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ..
             f"({names}); return one per input, None for one that has none"
         )
     if modes.anomaly:
-        check_backward_finite(node, incoming, outgoing)
+        wanted = [entry is not None and entry[0] is not None for entry in node.inputs]
+        check_backward_finite(node.op, wanted, incoming, outgoing)
     return outgoing
 
 

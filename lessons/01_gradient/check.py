@@ -312,20 +312,28 @@ def running_total(node, cotangent):
             each.grad = add(each.grad, total[each])
 
 
-def breadth_first(node, cotangent):
-    """Nodes in the order in which they are met from the result; each runs once."""
-    total, found, queue = {node: cotangent}, {node}, [node]
-    for here in queue:
-        if not here.inputs:
-            continue
-        for each, share in zip(here.inputs, here.vjp(total[here]), strict=True):
-            total[each] = add(total.get(each), share)
-            if each not in found:
-                found.add(each)
-                queue.append(each)
-    for here in queue:
-        if not here.inputs:
-            here.grad = add(here.grad, total[here])
+def as_they_are_met(take, leaves_at_the_end=False):
+    """Each node runs once, when its turn comes in the list of those that have been met."""
+
+    def backward(node, cotangent):
+        total, found, todo, leaves = {node: cotangent}, {node}, [node], []
+        while todo:
+            here = todo.pop(take)
+            if not here.inputs:
+                leaves.append(here)
+                if not leaves_at_the_end:
+                    here.grad = add(here.grad, total[here])
+                continue
+            for each, share in zip(here.inputs, here.vjp(total[here]), strict=True):
+                total[each] = add(total.get(each), share)
+                if each not in found:
+                    found.add(each)
+                    todo.append(each)
+        if leaves_at_the_end:
+            for leaf in leaves:
+                leaf.grad = add(leaf.grad, total[leaf])
+
+    return backward
 
 
 def kept_in_the_nodes(node, cotangent):
@@ -386,9 +394,27 @@ TAPE_MISTAKES = [
     ),
     Mistake(
         "breadth first",
-        breadth_first,
-        "a node runs when it is first met, perhaps before the longer paths have arrived",
+        as_they_are_met(take=0),
+        "a node runs in the order of being met, perhaps before the longer paths have arrived",
         "the distance from the result is no order: a node may run only after all its consumers",
+    ),
+    Mistake(
+        "breadth first, leaves last",
+        as_they_are_met(take=0, leaves_at_the_end=True),
+        "leaves wait for everything, but the nodes in between run as soon as they are met",
+        "the nodes in between need what the leaves get: to wait for all their consumers",
+    ),
+    Mistake(
+        "depth first",
+        as_they_are_met(take=-1),
+        "the node that was met last runs next, perhaps before its other consumers have run",
+        "on paper: p = x·x; q = p·p; z = p + q. Which of p and q must run first, in any program?",
+    ),
+    Mistake(
+        "depth first, leaves last",
+        as_they_are_met(take=-1, leaves_at_the_end=True),
+        "leaves wait for everything, but the node in between that was met last runs at once",
+        "count for each node how many contributions it will get; run it when none is missing",
     ),
     Mistake(
         "inputs first",

@@ -788,7 +788,7 @@ assert report.inputs[0].diagnosis.name == "sign flipped"
 # One run, and the checker names it: $\partial \, \text{error} / \partial \theta_0 = -1$ was
 # forgotten. Lesson 03 shows what it does to the training.
 #
-# ### `=` for `+=`
+# ### Overwriting: `=` for `+=`
 #
 # The most common mistake of all: a node that hears twice keeps only what it heard last.
 
@@ -896,6 +896,32 @@ assert counted(right, 40) == 40
 # At 40 doublings the right walk makes 40 calls, the other $10^{12}$. It looks like a program that
 # hangs.
 #
+# ### A call inside a call
+#
+# The order is easily found by a function that calls itself for each input. It is right, too, until
+# the program is long: Python stops at about 1,000 calls inside one another. A recurrent network
+# (lesson 15) that reads a page of text makes a chain longer than that.
+
+
+# %%
+def chain(x):
+    for _ in range(20_000):
+        x = total(x, one)
+    return x
+
+
+one = tape.Node(1.0)
+by_recursion = exercises(1)["backward"].mistake("recursion").function
+print("right:    ", grad(right, chain, 1.0))
+try:
+    grad(by_recursion, chain, 1.0)
+except RecursionError as error:
+    print("recursion: RecursionError,", str(error)[:32])
+else:
+    raise AssertionError("a chain of 20,000 calls should be too deep")
+assert grad(right, chain, 1.0) == [1.0]
+
+# %% [markdown]
 # ### Cotangents left over
 #
 # Some tapes keep the cotangent in `.grad` of *every* node. One backward is right. A second one
@@ -1036,7 +1062,7 @@ assert np.allclose(factors, [2.5, 2.0])
 #
 # The check runs `backward` on small programs such as `p = x * x; q = p * p; z = p + q`, on random
 # ones, on 40 doublings, and on a chain 20,000 long. It knows nine ways to get `mul` wrong and
-# fifteen for `backward`, and says which one it sees. Begin with the graph of section 4: you know
+# eighteen for `backward`, and says which one it sees. Begin with the graph of section 4: you know
 # all its numbers.
 
 # %%

@@ -294,15 +294,21 @@ EXERCISES = [
         also=ALSO,
         mistakes=MISTAKES,
         hints=(
-            "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write down "
-            "its shape; keepdims=True saves you from reshaping. Then go back, from y to x, and add "
-            "up every path on which x is reached.",
-            "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i "
-            "reaches n_j directly, through the mean (1/d for each), and through the variance, "
-            "whose derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls away.",
-            "dx = r * (g - mean of g - n * mean of g * n), means over the last axis with "
-            "keepdims=True. dweight is dy * n, dbias is dy, both summed over "
-            "tuple(range(x.ndim - 1)). Neither x nor dy may be changed.",
+            (
+                "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write down "
+                "its shape; keepdims=True saves you from reshaping. Then go back, from y to x, and add "
+                "up every path on which x is reached."
+            ),
+            (
+                "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i "
+                "reaches n_j directly, through the mean (1/d for each), and through the variance, "
+                "whose derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls away."
+            ),
+            (
+                "dx = r * (g - mean of g - n * mean of g * n), means over the last axis with "
+                "keepdims=True. dweight is dy * n, dbias is dy, both summed over "
+                "tuple(range(x.ndim - 1)). Neither x nor dy may be changed."
+            ),
         ),
     ),
 ]

@@ -125,6 +125,11 @@ def in_place(x, weight, bias, *, eps=1e-5):
     return n * weight + bias, vjp
 
 
+def mean_off_in_place(x, weight, bias, *, eps=1e-5):
+    x -= mean(x)
+    return wrong(center=lambda x: 0)(x, weight, bias, eps=eps)
+
+
 def cotangent_in_place(x, weight, bias, *, eps=1e-5):
     r = one_over_root(variance(x), eps)
     n = (x - mean(x)) * r
@@ -273,6 +278,12 @@ MISTAKES = [
         "x -= ... and x *= ... write into the caller's array; make a new one",
     ),
     Mistake(
+        "mean taken off in place",
+        mean_off_in_place,
+        "taking the mean off has changed x itself, and the caller's x is gone",
+        "x -= ... writes into the caller's array; give the difference a name of its own",
+    ),
+    Mistake(
         "dy changed in place",
         cotangent_in_place,
         "vjp overwrites the cotangent that it was given; others may still need it",
@@ -295,14 +306,15 @@ EXERCISES = [
         mistakes=MISTAKES,
         hints=(
             (
-                "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write down "
-                "its shape; keepdims=True saves you from reshaping. Then go back, from y to x, and add "
-                "up every path on which x is reached."
+                "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write "
+                "down its shape; keepdims=True saves you from reshaping. Then go back, from y to x, "
+                "and add up every path on which x is reached."
             ),
             (
                 "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i "
                 "reaches n_j directly, through the mean (1/d for each), and through the variance, "
-                "whose derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls away."
+                "whose derivative is 2 (x_i - mean) / d. Write (x_i - mean) r as n_i: much falls "
+                "away."
             ),
             (
                 "dx = r * (g - mean of g - n * mean of g * n), means over the last axis with "

@@ -307,8 +307,8 @@ EXERCISES = [
         hints=(
             (
                 "Give each step of forward a name: mean, var, r = 1 / √(var + eps), n, y. Write "
-                "down its shape; keepdims=True saves you from reshaping. Then go back, from y to x, "
-                "and add up every path on which x is reached."
+                "down its shape; keepdims=True saves you from reshaping. Then go back, from y to "
+                "x, and add up every path on which x is reached."
             ),
             (
                 "y = n · weight + bias gives dbias, dweight, and g = dy · weight for n. Then x_i "

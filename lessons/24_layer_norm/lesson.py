@@ -945,19 +945,38 @@ assert abs(cosine - (30 / 32) ** 0.5) < 0.01
 outside = exercise.mistake("epsilon outside the root").function
 pattern = np.array([1.0, -1.0, 1.0, -1.0])
 rows = []
-for spread in (1.0, 1e-2, 1e-3, 1e-4, 1e-6):
+for spread in (1.0, 0.03, 1e-3, 1e-4, 1e-6):
     inside_n = ops.layer_norm(spread * pattern, np.ones(4), np.zeros(4))[0].std()
     outside_n = outside(spread * pattern, np.ones(4), np.zeros(4))[0].std()
     rows.append([spread, inside_n, outside_n, outside_n / inside_n])
-table(rows, columns=["spread of x", "√(var + eps)", "√var + eps", "ratio"], digits=3)
+table(rows, columns=["spread of x", "√(var + eps)", "√var + eps", "ratio"], digits=4)
 assert abs(rows[0][3] - 1) < 1e-4
+assert 1.004 < rows[1][3] < 1.007
 assert rows[-1][3] > 200
 
 # %% [markdown]
 # Inside the root, noise stays noise: no row is ever multiplied by more than $1 / \sqrt{\epsilon}$,
-# which is 316. Outside it is $1 / \epsilon$, 100 000, and rows that carry nothing but rounding
-# errors come out loud. The mistake shows when you load published weights, or on rows of padding.
+# which is 316. Outside it is $1 / \epsilon$, 100 000, and rows that carry nothing but rounding errors
+# come out loud. And 0.03 is no exotic spread: the embeddings of a fresh GPT-2 have it (two tables of
+# 0.02, added), so that its first layer norm is off by half a percent.
 #
+# ### Divided by d - 1
+#
+# `np.std(ddof=1)`, and `torch.std` as it comes, divide by $d - 1$. Every row then comes out too short by
+# the same factor. The next weight matrix makes up for it in training, so the table above shows nothing.
+# It shows when you load weights that somebody else has trained.
+
+# %%
+unbiased = exercise.mistake("unbiased variance").function
+rows = []
+for size in (4, 32, 768):
+    sample = rng.standard_normal((1, size))
+    ratio = unbiased(sample, 1.0, 0.0)[0].std() / ops.layer_norm(sample)[0].std()
+    rows.append([size, ratio, math.sqrt((size - 1) / size)])
+    assert np.isclose(rows[-1][1], rows[-1][2], rtol=1e-4)
+table(rows, columns=["d", "spread of n, over the right one", "√((d - 1) / d)"], digits=5)
+
+# %% [markdown]
 # ### The axis of batch norm
 #
 # In the table above it hardly learned. It has a worse symptom. Rows now depend on other rows, so a

@@ -483,7 +483,9 @@ def _raised_difference(mine: Raised | None, right: Raised | None) -> str:
     if mine is None:
         assert right is not None
         return f"no error was raised; it should raise {right.kind}: {right.message}"
-    text = f"{mine.kind}: {mine.message}" if mine.kind != "ContractError" else f"it {mine.message}"
+    text = f"{mine.kind}: {mine.message}"
+    if mine.kind == ContractError.__name__:
+        text = mine.message if mine.message.startswith("vjp") else f"it {mine.message}"
     return f"{mine.line}\n{text}" if mine.line else text
 
 

@@ -122,6 +122,7 @@ def test_a_gradient_left_out_of_a_broadcasting_op_is_told_and_recognised():
     other = Mistake("sum", lambda a, b: (a * b, lambda dy: (dy, dy)), "of a sum", "product")
     made = exercise(ops.mul, cases(normal((2, 3)), normal((2, 3))), [forgets])
     assert made.check(forgets.function).fault.mistake == "none"
+    assert made.check(lambda a, b: (a * b, lambda dy: dy * b)).fault.where.startswith("vjp must")
     assert made.check(other.function).fault.what == "mul: the gradient of a is not right"
 
 

@@ -1,11 +1,13 @@
 """scratchlm: a language model from scratch in NumPy, with every derivative in sight.
 
-Importing it loads NumPy and array-api-compat only; the parts below load when first used.
+Importing it loads NumPy and array-api-compat only; the parts below load when first used. The fused
+kernels (``scratchlm_kernels``) are made known here, and load when first run.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from . import ops
@@ -68,3 +70,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if importlib.util.find_spec("scratchlm_kernels") is not None:
+    importlib.import_module("scratchlm_kernels")  # its kernels register themselves: names only

@@ -89,6 +89,8 @@ class Op:
         if self._ranked is None:
             able = [i for i in self.implementations.values() if i.unavailable() is None]
             self._ranked = sorted(able, key=lambda i: -i.priority)
+            if self.chosen is None and self._ranked[0].function is self.reference:
+                self.run = self.reference  # no kernel can run here: no need to ask each time
         for candidate in self._ranked:
             if candidate.supports is None or candidate.supports(*arrays, **options):
                 return candidate

@@ -1,0 +1,129 @@
+"""From a Python function to a compiled kernel: when, for which types, and where it is kept.
+
+A kernel is compiled when it first runs, for the dtype it runs with, and the machine code is kept in
+a folder whose name is a hash of these sources. (Numba's own cache looks at the one file a function
+is in, and would go on using what was compiled from a helper in another file before it changed.)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+# Sums may be reordered (else none is vectorised) and products fused with sums; but infinities and
+# NaN are what they are, so not Numba's fastmath=True.
+FASTMATH = {"contract", "reassoc", "nsz"}
+
+config: Any = numba.config
+inline = numba.njit(inline="always", fastmath=FASTMATH)  # part of the kernels that call it
+helper = numba.njit(fastmath=FASTMATH, nogil=True)  # a function of its own inside them
+
+
+class Types:
+    """The argument types of a kernel for one dtype."""
+
+    integer = types.intp
+    flag = types.boolean
+    counter = types.Array(types.int64, 1, "C")
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.real = numba.from_dtype(dtype)
+
+    def given(self, ndim: int) -> Any:
+        """An array from outside: any strides, and it may be read-only."""
+        return types.Array(self.real, ndim, "A", readonly=True)
+
+    def given_ids(self, ndim: int) -> Any:
+        """The same, of int64."""
+        return types.Array(types.int64, ndim, "A", readonly=True)
+
+    def own(self, ndim: int) -> Any:
+        """An array that was made here: contiguous, writable."""
+        return types.Array(self.real, ndim, "C")
+
+
+class Kernel:
+    """A function, compiled for a dtype when first asked for it: ``kernel[dtype](...)``."""
+
+    def __init__(self, function: Callable[..., None], signature: Callable[[Types], tuple]) -> None:
+        self.function = function
+        self.signature = signature
+        self._compiled: dict[Any, Callable[..., None]] = {}
+
+    def __getitem__(self, dtype: np.dtype[Any]) -> Callable[..., None]:
+        try:
+            return self._compiled[dtype]
+        except KeyError:
+            return self._compile(dtype)
+
+    def _compile(self, dtype: np.dtype[Any]) -> Callable[..., None]:
+        folder = cache_folder()
+        arguments = self.signature(Types(dtype))
+        # Numba reads where to keep things when a function is decorated.
+        former, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+        try:
+            made = numba.njit(cache=True, nogil=True, fastmath=FASTMATH)(self.function)
+        finally:
+            config.CACHE_DIR = former
+        if not any(folder.glob(f"**/*.{self.function.__name__}-*.nbc")):
+            _notice(str(folder))
+        made.compile(types.void(*arguments))
+        made.disable_compile()  # other layouts are converted to these types, not compiled for
+        self._compiled[dtype] = made
+        return made
+
+
+def kernel(
+    signature: Callable[[Types], tuple[Any, ...]],
+) -> Callable[[Callable[..., None]], Kernel]:
+    """Make the decorated function a :class:`Kernel`; ``signature`` says its arguments' types."""
+    return lambda function: Kernel(function, signature)
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Where compiled kernels are kept; it can be deleted at any time.
+
+    Under ``NUMBA_CACHE_DIR`` if that is set, else in ``__pycache__`` beside the sources, or in the
+    user's cache folder where that can't be written.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    places = (
+        [Path(chosen)]
+        if chosen
+        else [
+            package / "__pycache__",
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scratchlm",
+        ]
+    )
+    for place in places:
+        try:
+            (place / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(place / name, os.W_OK):
+            return place / name
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="scratchlm-"))
+
+
+@functools.cache
+def _notice(folder: str) -> None:
+    print(
+        f"scratchlm: compiling the CPU kernels, once (seconds; kept in {folder})", file=sys.stderr
+    )

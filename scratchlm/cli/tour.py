@@ -62,7 +62,8 @@ def tour(
     if trainer.interrupted:
         console.print(
             f"\n  Stopped after {trainer.step} steps; all is saved. To go on:\n"
-            f"    [bold]{invocation()} train --resume --out {_quoted(out / 'model')}[/]"
+            f"    [bold]{invocation()} train --resume --out {_quoted(out / 'model')}[/]",
+            soft_wrap=True,  # a command to copy stays in one line
         )
         raise typer.Exit(130)
     with blas_threads(1), console.status("  reading what was kept back"):

@@ -225,12 +225,12 @@ LOSS_MISTAKES = [
         "log of the mean",
         log_of_the_mean,
         "mean and logarithm are exchanged: one good guess hides many bad ones",
-        "take the logarithm of every probability first; a product of probabilities has a sum of logs",
+        "take the logarithm of every probability first: the log of a product is a sum of logs",
     ),
     Mistake(
         "softmax over time",
         wrong(log_p=over_time, dx=lambda p, hot: p * hot.sum(axis=1, keepdims=True) - hot),
-        "the positions of a text share out the 1 among them, instead of the tokens of the vocabulary",
+        "the positions of a text share out the 1 among them, instead of the vocabulary's tokens",
         "at one position, which numbers compete? Their probabilities have to sum to 1",
     ),
     Mistake(
@@ -280,7 +280,7 @@ LOSS_MISTAKES = [
         "last position missing",
         wrong(place=lambda g, logits: g),
         "dlogits has the shape of what the slice has left, not of logits",
-        "a slice in forward is a filling up with zeros in backward: begin with np.zeros_like(logits)",
+        "a slice in forward is a filling up with zeros in backward: np.zeros_like(logits) first",
     ),
     Mistake(
         "changed in place",
@@ -408,8 +408,8 @@ DRAW_MISTAKES = [
     Mistake(
         "not shared out again",
         wrong_draw(keep=nothing, keep_p=zero_rest),
-        "top_k strikes out probabilities after the softmax; the rest sums to less than 1, and u runs "
-        "past the end",
+        "top_k strikes out probabilities after the softmax; the rest sums to less than 1, and u "
+        "runs past the end",
         "strike out the logits before the softmax, or divide by the new sum",
     ),
     Mistake(
@@ -417,8 +417,8 @@ DRAW_MISTAKES = [
         wrong_draw(
             keep=nothing, keep_p=zero_rest, pick=lambda p, u: int((np.cumsum(p) > u).argmax())
         ),
-        "top_k strikes out probabilities after the softmax; where u lies past their sum, nothing is "
-        "found, and argmax of nothing is 0",
+        "top_k strikes out probabilities after the softmax; where u lies past their sum, nothing "
+        "is found, and argmax of nothing is 0",
         "strike out the logits before the softmax, or divide by the new sum",
     ),
     Mistake(
@@ -492,13 +492,22 @@ EXERCISES = [
         ],
         mistakes=LOSS_MISTAKES,
         hints=(
-            "How many predictions does a text of T tokens hold, and which positions make them? "
-            "Write a text of three tokens down, and below each position what it has to say.",
-            "logits[:, :-1] belong to ids[:, 1:]. From there on it is the cross-entropy of lesson 05, "
-            "over B (T - 1) rows. In backward, the position that was cut off comes back as zeros.",
-            "x = logits[:, :-1], log_p = z - ln(sum of exp(z)) with z = x - max(x), the loss is minus "
-            "the mean of log_p at ids[:, 1:]. dx = (exp(log_p) - onehot) dy / N with N = B (T - 1), "
-            "and dlogits = zeros_like(logits) with dx in [:, :-1]. Return (dlogits, None).",
+            (
+                "How many predictions does a text of T tokens hold, and which positions make "
+                "them? Write a text of three tokens down, and below each position what it has "
+                "to say."
+            ),
+            (
+                "logits[:, :-1] belong to ids[:, 1:]. From there on it is the cross-entropy of "
+                "lesson 05, over B (T - 1) rows. In backward, the position that was cut off "
+                "comes back as zeros."
+            ),
+            (
+                "x = logits[:, :-1], log_p = z - ln(sum of exp(z)) with z = x - max(x), the "
+                "loss is minus the mean of log_p at ids[:, 1:]. dx = (exp(log_p) - onehot) dy / "
+                "N with N = B (T - 1), and dlogits = zeros_like(logits) with dx in [:, :-1]. "
+                "Return (dlogits, None)."
+            ),
         ),
     ),
     Exercise(
@@ -517,14 +526,20 @@ EXERCISES = [
         ],
         mistakes=DRAW_MISTAKES,
         hints=(
-            "Three steps: the logits become sharper or flatter, some are struck out, and u picks one "
-            "of the rest. Which of the steps come before the softmax?",
-            "Divide the logits by the temperature, set all but the top_k largest to -inf, take the "
-            "softmax. Its running sum tells where each piece ends; u falls into the first piece "
-            "whose end lies beyond u.",
-            "z = (logits - max) / temperature; z[np.argsort(z)[:-top_k]] = -inf; p = exp(z) / sum; "
-            "end = np.cumsum(p); the id is the number of ends that are <= u. Since the last end is 1 "
-            "only up to rounding, compare with u * end[-1].",
+            (
+                "Three steps: the logits become sharper or flatter, some are struck out, and u "
+                "picks one of the rest. Which of the steps come before the softmax?"
+            ),
+            (
+                "Divide the logits by the temperature, set all but the top_k largest to -inf, "
+                "take the softmax. Its running sum tells where each piece ends; u falls into "
+                "the first piece whose end lies beyond u."
+            ),
+            (
+                "z = (logits - max) / temperature; z[np.argsort(z)[:-top_k]] = -inf; p = exp(z) "
+                "/ sum; end = np.cumsum(p); the id is the number of ends that are <= u. Since "
+                "the last end is 1 only up to rounding, compare with u * end[-1]."
+            ),
         ),
     ),
 ]

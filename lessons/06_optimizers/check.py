@@ -162,7 +162,7 @@ ADAM_MISTAKES = [
             first=lambda old, new, beta: beta * old + new,
             second=lambda old, new, beta: beta * old + new,
         ),
-        "the new gradient enters whole: that is a momentum's sum, up to 1 / (1 - β) times too large",
+        "the new gradient enters whole: it is momentum's sum, up to 1 / (1 - β) times too large",
         "the two shares of a mean sum to 1: one is β, the other?",
     ),
     Mistake(
@@ -177,7 +177,7 @@ ADAM_MISTAKES = [
     Mistake(
         "betas exchanged",
         wrong(swapped=True),
-        "β₁ and β₂ have changed places: the direction is averaged for long, the size only briefly",
+        "β₁ and β₂ have changed places: a long mean for the direction, a short one for the size",
         "betas is (β₁, β₂); β₁ goes with the gradient, β₂ with its square",
     ),
     Mistake(
@@ -254,7 +254,7 @@ ADAMW_MISTAKES = [
     Mistake(
         "decay divided too",
         decay_divided_too,
-        "the decay joins m̂ and is divided by √v̂ with it: weights with large gradients keep theirs",
+        "the decay joins m̂ and is divided by √v̂ too: weights with large gradients hardly decay",
         "the decay stands outside the fraction",
     ),
     Mistake(
@@ -316,13 +316,20 @@ EXERCISES = [
         contract="step",
         mistakes=ADAM_MISTAKES,
         hints=(
-            "Five lines, and the order matters: two averages, two corrections, one step. Do the "
-            "2×3 example of the page first, on paper, for one element.",
-            "An average keeps the share β of itself and takes the share 1 - β of what is new: the "
-            "gradient for m, its square for v. The weights in it sum to 1 - βᵗ, so divide by that. "
-            "Step with the corrected ones, return the others.",
-            "m = beta1 * m + (1 - beta1) * g, and v alike with g**2 and beta2. "
-            "m_hat = m / (1 - beta1**t), v_hat alike. p = p - lr * m_hat / (np.sqrt(v_hat) + eps).",
+            (
+                "Five lines, and the order matters: two averages, two corrections, one step. "
+                "Do the 2×3 example of the page first, on paper, for one element."
+            ),
+            (
+                "An average keeps the share β of itself and takes the share 1 - β of what is "
+                "new: the gradient for m, its square for v. The weights in it sum to 1 - βᵗ, so "
+                "divide by that. Step with the corrected ones, return the others."
+            ),
+            (
+                "m = beta1 * m + (1 - beta1) * g, and v alike with g**2 and beta2. "
+                "m_hat = m / (1 - beta1**t), v_hat alike. "
+                "p = p - lr * m_hat / (np.sqrt(v_hat) + eps)."
+            ),
         ),
     ),
     Exercise(
@@ -338,10 +345,14 @@ EXERCISES = [
         mistakes=ADAMW_MISTAKES,
         hints=(
             "It is adam_step and one thing more. What happens to p when all gradients are 0?",
-            "Each step first takes the share lr · weight_decay off p, and then does what Adam does "
-            "with the gradient alone.",
-            "Shrink p to p - lr * weight_decay * p, and return adam_step of that with the same m, "
-            "v, g and t.",
+            (
+                "Each step first takes the share lr · weight_decay off p, and then does what Adam "
+                "does with the gradient alone."
+            ),
+            (
+                "Shrink p to p - lr * weight_decay * p, and return adam_step of that with the same "
+                "m, v, g and t."
+            ),
         ),
     ),
 ]

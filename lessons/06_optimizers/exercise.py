@@ -1,6 +1,6 @@
 """Exercise 06: one step of Adam, and one of AdamW."""
 
-import numpy as np  # noqa: F401  (you will need it)
+import numpy as np  # you will need it
 
 
 def adam_step(p, m, v, g, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):

@@ -922,14 +922,14 @@ print("for SGD the two are the same, to rounding")
 # %% [markdown]
 # AdamW gives every weight the same decay. With L2 a weight whose gradients are large keeps nearly
 # all of itself, and one whose gradients are small is gone. In a language model the large gradients
-# belong to the frequent tokens.
+# belong to the frequent tokens, as the next part measures.
 #
 # ### The usual mistakes, in a GPT
 #
 # A small GPT reads Python's own help texts letter by letter, 200 steps, $\alpha = 0.004$, always
 # from the same seed. Next to the loss stands the longest move of any weight in the first step, in
-# units of $\alpha$: it should be 1. Guessing costs $\ln 103 = 4.63$ nats; knowing only how
-# frequent each letter is costs the entropy of the letters.
+# units of $\alpha$: it should be 1. Two losses to compare with: guessing costs $\ln V$ for $V$
+# letters, and knowing no more than how frequent each letter is costs their entropy.
 
 # %%
 from scratchlm.data import corpus, sample_batch
@@ -938,7 +938,9 @@ from scratchlm.models.gpt import GPT, GPTConfig
 data = corpus("topics")
 frequency = np.bincount(data.train) / len(data.train)
 letters = -(frequency[frequency > 0] * np.log(frequency[frequency > 0])).sum()
-print(f"{len(data.vocabulary)} letters, entropy {letters:.2f} nats")
+guess = math.log(len(data.vocabulary))
+print(f"{len(data.vocabulary)} letters: guessing {guess:.2f} nats, entropy {letters:.2f} nats")
+assert 6 < len(data.train) / (300 * 8 * 24) < 8  # section 12: a run reads a seventh of the text
 
 
 def train(step, steps=300, seed=0, dtype=np.float32, **options):
@@ -968,7 +970,7 @@ def train(step, steps=300, seed=0, dtype=np.float32, **options):
 
 
 def late(losses, last=50):
-    """The mean loss of the last batches; each batch is new text, so none was learned by heart."""
+    """The mean loss of the last batches."""
     return losses[-last:].mean() if losses[-1] < 50 else math.inf
 
 
@@ -1015,12 +1017,30 @@ for name in ("t counted one too far", "epsilon inside the root", "epsilon before
 #   thousands of $\alpha$.
 # - **Old averages**: the first move is 0, and later it is only one step behind. The loss tells
 #   little.
-# - **Epsilon** in the wrong place, or a correction with $t + 1$: the same loss, to two digits.
-#   Here the gradients are far above $10^{-4} = \sqrt{\epsilon}$. The check finds it; the curve
-#   does not.
+# - **Epsilon** in the wrong place, or a correction with $t + 1$: the same loss, to two digits. The
+#   check finds it; the curve does not.
 #
-# To make the mistake with $\epsilon$ visible, make the gradients small. One steady gradient, five
-# sizes, and the step in units of $\alpha$:
+# Why does the mistake with $\epsilon$ not show? Look at the gradients of one batch. And while we
+# have them, at those of the letter table: are those of frequent letters larger?
+
+# %%
+size = GPTConfig(len(data.vocabulary), block_size=24, n_layer=1, n_head=2, n_embd=32)
+model = GPT(size, rng=0, std=0.1)
+model(*sample_batch(data.train, 8, 24, np.random.default_rng(0)))[1].backward()
+found = {name: np.abs(p.grad.data) for name, p in model.named_parameters()}
+together = np.concatenate([g.ravel() for g in found.values()])
+above = (together > 1e-4).mean()
+print(f"{above:.0%} of the gradients are larger than 1e-4, the root of eps")
+letter = found["transformer.wte.weight"].mean(axis=1)  # [103]
+order = np.argsort(frequency)
+rare, frequent = letter[order[:20]].mean(), letter[order[-20:]].mean()
+print(f"mean gradient: the 20 rarest letters {rare:.1e}, the 20 most frequent {frequent:.1e}")
+assert above > 0.5
+assert frequent > 2 * rare
+
+# %% [markdown]
+# To make the mistake visible, make the gradients small. One steady gradient, five sizes, and the
+# step in units of $\alpha$:
 
 # %%
 rows = []
@@ -1088,6 +1108,7 @@ for exercise in exercises(6).values():
     assert result.passed
 told = exercises(6)["adam_step"].check(printed_step).fault
 print("for the misprint you would read:", told.looks_like)
+assert [len(e.mistakes) for e in exercises(6).values()] == [17, 10]
 
 # %% [markdown]
 # ## 11. Cost
@@ -1102,9 +1123,9 @@ print("for the misprint you would read:", told.looks_like)
 # | Adam, AdamW | 4 | 4 | 8 | 16 |
 #
 # A step reads $p, g, m, v$ and writes $p, m, v$: 28 bytes for about 14 operations, half an
-# operation a byte. A processor can do ten or more in the time of one byte, so a step of Adam waits
-# for memory. That is why the library drew the scalars together, and why a fused kernel (one pass
-# in place of a dozen) pays.
+# operation a byte. A processor computes much faster than it reads, so a step of Adam waits for
+# memory. That is why the library drew the scalars together, and why a fused kernel (one pass in
+# place of a dozen) pays.
 
 
 # %%
@@ -1132,8 +1153,9 @@ print(f"measured: AdamW keeps {kept:,} bytes for {kept // 2:,} bytes of paramete
 # ## 12. Use it
 #
 # The same GPT on Python's help texts, 300 steps, seed 0, once for each optimizer and rate. The
-# rates are a factor of 2 apart (4 for the misprint), and every best one lies inside its grid.
-# Every batch is text not seen before, so the loss of the last 50 is an honest one.
+# rates are a factor of 2 apart (4 for the misprint), and every best one lies inside its grid. All
+# batches together draw 57,600 letters, a seventh of the text, so hardly anything comes twice, and
+# the loss of the last 50 is an honest one.
 
 # %%
 grid = {
@@ -1191,8 +1213,8 @@ show(
     fig,
     alt="Left: five loss curves over 300 steps. Adam and AdamW lie on each other and end lowest "
     "at 2.5, momentum and SGD end at 2.6, the printed Adam at 3.0, just below the entropy of "
-    "the letters. Right: loss against the rate; SGD is steep "
-    "above it, Adam rises gently on both sides, the printed one is high and narrow.",
+    "the letters. Right: loss against the rate; SGD is steep above "
+    "its best rate, Adam rises gently on both sides, the printed one is high and narrow.",
 )
 
 for name, least, most in [("SGD", 0.4, 1), ("momentum", 0, 0.15), ("Adam", 0, 0.25)]:

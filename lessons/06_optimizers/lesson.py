@@ -272,10 +272,16 @@ assert np.allclose(by_hand[1:], [p1, p2])
 print("the 2×3 example, in code:", by_hand[2].round(4).tolist())
 
 # %% [markdown]
-# AdamW puts one line before it:
+# AdamW shrinks first, and then does the same:
 
 # %%
-source(optim.adamw_step)
+source(solution(6).adamw_step)
+
+mine = adamw_step(start, 0 * start, 0 * start, gradients[0], 1, weight_decay=0.1)
+theirs = [start.copy(), 0 * start, 0 * start]
+optim.adamw_step(theirs[0], gradients[0], *theirs[1:], 1, weight_decay=0.1)
+assert np.allclose(mine, theirs, rtol=1e-13, atol=0)
+print("a step of AdamW, the solution's and the library's: equal")
 
 # %% [markdown]
 # ### Two older optimizers inside Adam
@@ -1159,7 +1165,7 @@ print(f"measured: AdamW keeps {kept:,} bytes for {kept // 2:,} bytes of paramete
 
 # %%
 grid = {
-    "SGD": (sgd_step, [0.2, 0.4, 0.8, 1.6], {}),
+    "SGD": (sgd_step, [0.1, 0.2, 0.4, 0.8, 1.6], {}),
     "momentum": (momentum_step, [0.02, 0.04, 0.08, 0.16], {}),
     "Adam": (adam_step, [0.002, 0.004, 0.008, 0.016], {}),
     "AdamW, λ = 0.1": (adamw_step, [0.002, 0.004, 0.008], {"weight_decay": 0.1}),
@@ -1217,14 +1223,18 @@ show(
     "its best rate, Adam rises gently on both sides, the printed one is high and narrow.",
 )
 
-for name, least, most in [("SGD", 0.4, 1), ("momentum", 0, 0.15), ("Adam", 0, 0.25)]:
-    lost = late(trained[name][4 * best[name]]) - score[name]
-    print(f"{name}: four times the best rate costs {lost:.2f} nats")
-    assert least < lost < most
+lost = {}
+for name in ("SGD", "momentum", "Adam"):
+    largest = grid[name][1][-1]
+    lost[name] = late(trained[name][largest]) - score[name]
+    times_best = f"{name}: at {largest / best[name]:g} times the best rate"
+    print(times_best, f"the loss is {lost[name]:.2f} higher" if lost[name] < 50 else "it breaks")
+assert lost["SGD"] > 0.3 > max(lost["momentum"], lost["Adam"])
 
 # %% [markdown]
 # The two Adams lead from step 50 on. Momentum and Adam have wide valleys; SGD has a wall at its
-# right, the $2 / L$ of section 6.
+# right, the $2 / L$ of section 6. At a rate of 1.6 it stands right on it: whether the run breaks
+# is decided by how the computer rounds.
 #
 # And AdamW? It is no better. Decay is there for long runs and for overfitting (lesson 07); 300
 # steps on fresh text have neither, and the pull costs a little. What Adam gains over SGD here, a

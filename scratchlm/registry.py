@@ -163,6 +163,11 @@ class Op:
 
 _ops: dict[str, Op] = {}
 
+# An optimizer's update is no op: it changes its arrays in place, and nothing is differentiated. A
+# kernel for it is put here under the name of the function it stands in for, takes the same
+# arguments, and returns whether it did the work.
+fused_updates: dict[str, Callable[..., bool]] = {}
+
 
 def op(formula: str, *, broadcasts: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as the reference implementation of the op of its name.

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..backend import Array, array_namespace
+from ..registry import fused_updates
 from ..tensor import Tensor
 from .optimizer import Group, Optimizer
 
@@ -63,6 +64,27 @@ def adam_step(
 
     Source: Kingma & Ba 2015, Algorithm 1; D2 §4.2.3.
     """
+    _adam(p, g, m, v, t, lr=lr, betas=betas, eps=eps, weight_decay=0.0)
+
+
+def _adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    t: int,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    fused = fused_updates.get("adam_step")
+    if fused is not None and fused(p, g, m, v, t, **options):
+        return
+    if weight_decay:
+        p *= 1 - lr * weight_decay
     xp = array_namespace(p)
     beta1, beta2 = betas
     work = (1 - beta1) * g
@@ -99,9 +121,7 @@ def adamw_step(
 
     Source: Loshchilov & Hutter 2019, Algorithm 2 (η there is the schedule's factor times α).
     """
-    if weight_decay:
-        p *= 1 - lr * weight_decay
-    adam_step(p, g, m, v, t, lr=lr, betas=betas, eps=eps)
+    _adam(p, g, m, v, t, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
 class SGD(Optimizer):

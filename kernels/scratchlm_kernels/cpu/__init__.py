@@ -12,12 +12,13 @@ import functools
 import importlib
 import importlib.util
 import math
+import platform
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from scratchlm.registry import get_op, implementation
+from scratchlm.registry import fused_updates, get_op, implementation
 
 NAME = "numba"
 PRIORITY = 10
@@ -113,4 +114,98 @@ def _attention_pays(q: Any, k: Any, v: Any) -> bool:
     return q.ndim > 2 and q.shape[-2] >= 16 and math.prod(q.shape[:-1]) * k.shape[-2] >= 1 << 15
 
 
+# -- linear ----------------------------------------------------------------------------------------
+
+# Elsewhere NumPy's product may run on a unit of its own (Apple's), which no vector code matches.
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _can_map(x: Any, weight: Any, bias: Any = None) -> bool:
+    return (
+        (_floats(x, weight) if bias is None else _floats(x, weight, bias))
+        and weight.ndim == 2
+        and x.ndim > 0
+        and x.shape[-1] == weight.shape[1]
+        and (bias is None or bias.shape == weight.shape[:1])
+        and x.size > 0
+        and weight.size > 0
+    )
+
+
+def _linear_pays(x: Any, weight: Any, bias: Any = None) -> bool:
+    # x.size * outs products; each weight must serve several rows, or copying it is not worth it
+    outs, ins = weight.shape if weight.ndim == 2 else (0, 1)
+    return _X86 and x.size >= 32 * ins and x.size * outs >= 1 << 20
+
+
+# -- activations, norm, loss -----------------------------------------------------------------------
+
+
+def _can_gelu(x: Any, *, approximate: str = "none") -> bool:
+    return approximate == "tanh" and _floats(x) and x.size > 0
+
+
+def _can_normalise(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> bool:
+    given = [p for p in (weight, bias) if p is not None]
+    return (
+        _floats(x, *given)
+        and x.size > 0
+        and x.ndim > 0
+        and all(p.shape == x.shape[-1:] for p in given)
+    )
+
+
+def _can_compare(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> bool:
+    return (
+        weight is None
+        and label_smoothing == 0
+        and reduction in ("mean", "sum", "none")
+        and _floats(logits)
+        and type(target) is np.ndarray
+        and target.dtype.kind in "iu"
+        and logits.size > 0
+        and logits.ndim > 0
+        and target.shape == logits.shape[:-1]
+    )
+
+
+def _several_thousand(x: Any, *others: Any) -> bool:
+    return x.size >= 1 << 13
+
+
 _register("attention", "attention", _can_attend, _attention_pays)
+_register("linear", "linear", _can_map, _linear_pays)
+_register("gelu", "activations", _can_gelu, _several_thousand)
+_register("layer_norm", "norm", _can_normalise, _several_thousand)
+_register("cross_entropy", "losses", _can_compare, _several_thousand)
+
+
+# -- the optimizer's update ------------------------------------------------------------------------
+
+
+def adam_step(p: Any, g: Any, m: Any, v: Any, t: int, **options: Any) -> bool:
+    """Do the update in one pass if these arrays allow it; whether that was done."""
+    if unavailable() is not None or not _floats(p, g, m, v) or p.size < 1 << 12:
+        return False
+    if not (p.shape == g.shape == m.shape == v.shape):
+        return False
+    if not all(x.flags.c_contiguous for x in (p, m, v)) or not p.flags.writeable:
+        return False
+    _adam()(p, g, m, v, t, **options)
+    return True
+
+
+@functools.cache
+def _adam() -> Callable[..., None]:
+    return importlib.import_module(".adam", __name__).adam_step
+
+
+fused_updates["adam_step"] = adam_step

@@ -24,8 +24,10 @@ from numba import types
 FASTMATH = {"contract", "reassoc", "nsz"}
 
 config: Any = numba.config
-inline = numba.njit(inline="always", fastmath=FASTMATH)  # part of the kernels that call it
-helper = numba.njit(fastmath=FASTMATH, nogil=True)  # a function of its own inside them
+# Division by 0 gives infinity, as in NumPy: a loop that could raise is not vectorised.
+OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "error_model": "numpy"}
+inline = numba.njit(inline="always", **OPTIONS)  # part of the kernels that call it
+helper = numba.njit(**OPTIONS)  # a function of its own inside them
 
 
 class Types:
@@ -34,6 +36,7 @@ class Types:
     integer = types.intp
     flag = types.boolean
     counter = types.Array(types.int64, 1, "C")
+    ids = types.Array(types.int64, 1, "C", readonly=True)
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.real = numba.from_dtype(dtype)
@@ -42,9 +45,11 @@ class Types:
         """An array from outside: any strides, and it may be read-only."""
         return types.Array(self.real, ndim, "A", readonly=True)
 
-    def given_ids(self, ndim: int) -> Any:
-        """The same, of int64."""
-        return types.Array(types.int64, ndim, "A", readonly=True)
+    def dense(self, ndim: int) -> Any:
+        """A contiguous array from outside, which may be read-only. (Loops over a stride that is not
+        known to be one number are not vectorised.)
+        """
+        return types.Array(self.real, ndim, "C", readonly=True)
 
     def own(self, ndim: int) -> Any:
         """An array that was made here: contiguous, writable."""
@@ -71,7 +76,7 @@ class Kernel:
         # Numba reads where to keep things when a function is decorated.
         former, config.CACHE_DIR = config.CACHE_DIR, str(folder)
         try:
-            made = numba.njit(cache=True, nogil=True, fastmath=FASTMATH)(self.function)
+            made = numba.njit(cache=True, **OPTIONS)(self.function)
         finally:
             config.CACHE_DIR = former
         if not any(folder.glob(f"**/*.{self.function.__name__}-*.nbc")):

@@ -1,0 +1,148 @@
+"""The affine map ``y = x Wᵀ + b``: three matrix products, the bias added as results are stored.
+
+A product ``C = A B`` is cut into tiles of ``TALL`` rows by ``BROAD`` columns, which threads take
+one after the other. B is first copied into panels as wide as the innermost product (:mod:`.simd`),
+the rows of A that a tile needs are copied beside each other, and the sum runs over ``DEEP`` terms
+at a time: 128 KB each of A, B and C in float32, so that a core's second cache holds all three.
+
+NumPy's product does the same, and as well, with whichever innermost loop its OpenBLAS has for this
+processor; for some that is one with vectors half as long as they could be. And its threads, which
+spin while they wait, are not used here.
+
+Source: Goto & van de Geijn 2008, §4 (the layers of blocking).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .compiling import kernel
+from .scratch import scratch
+from .simd import ROWS, VECTORS, lanes, matmul_add, panel, take
+from .threads import share
+
+TALL, BROAD, DEEP = 64, 512, 512
+SMALL = 20_000_000  # products; below, one thread does it all
+
+
+@kernel(lambda t: (t.counter, t.integer, t.dense(2), t.own(1), t.integer, t.flag))
+def pack(counter, pieces, source, target, step, transposed):
+    """Each piece: ``step`` columns of ``source [K, J]`` as one panel ``[K, step]``, zero beyond; or
+    ``step`` rows of ``source [J, K]``, if ``transposed``.
+    """
+    depth, columns = source.shape
+    if transposed:
+        columns, depth = source.shape
+    while True:
+        piece = take(counter)
+        if piece >= pieces:
+            break
+        first = piece * step
+        here = min(step, columns - first)
+        for k in range(depth):
+            line = target[(piece * depth + k) * step : (piece * depth + k + 1) * step]
+            if transposed:
+                for j in range(here):
+                    line[j] = source[first + j, k]
+            else:
+                row = source[k, first : first + here]
+                for j in range(here):
+                    line[j] = row[j]
+            for j in range(here, step):
+                line[j] = 0
+
+
+@kernel(lambda t: (t.counter, t.integer, t.dense(2), t.own(1), t.own(2), t.dense(1), t.flag,
+                   t.flag, t.integer))  # fmt: skip
+def product(counter, pieces, A, panels, C, bias, has_bias, transposed, wide):
+    """Each piece: a tile of ``C = A B + bias``; or of ``Aᵀ B``, with A given as it is."""
+    rows, columns = C.shape
+    depth = A.shape[0] if transposed else A.shape[1]
+    step = wide * VECTORS
+    across = -(-columns // BROAD)
+    a = np.empty(TALL * DEEP, C.dtype)
+    c = np.empty((TALL, BROAD), C.dtype)
+    flat_c = c.reshape(TALL * BROAD)
+    while True:
+        piece = take(counter)
+        if piece >= pieces:
+            break
+        i0, j0 = piece // across * TALL, piece % across * BROAD
+        tall, broad = min(TALL, rows - i0), min(BROAD, columns - j0)
+        padded = -(-tall // ROWS) * ROWS
+        for k0 in range(0, depth, DEEP):
+            deep = min(DEEP, depth - k0)
+            if transposed:
+                for k in range(deep):
+                    row = A[k0 + k, i0 : i0 + tall]
+                    line = a[k * TALL : (k + 1) * TALL]
+                    for i in range(tall):
+                        line[i] = row[i]
+                a_row, a_k = 1, TALL
+            else:
+                for i in range(tall):
+                    row = A[i0 + i, k0 : k0 + deep]
+                    line = a[i * DEEP : (i + 1) * DEEP]
+                    for k in range(deep):
+                        line[k] = row[k]
+                a_row, a_k = DEEP, 1
+            at = (j0 // step * depth + k0) * step
+            matmul_add(a, 0, a_row, a_k, panels, at, step, depth * step,
+                       flat_c, 0, BROAD, padded, broad, deep, wide, k0 > 0)  # fmt: skip
+        for i in range(tall):
+            row = c[i]
+            out = C[i0 + i, j0 : j0 + broad]
+            if has_bias:
+                shift = bias[j0 : j0 + broad]
+                for j in range(broad):
+                    out[j] = row[j] + shift[j]
+            else:
+                for j in range(broad):
+                    out[j] = row[j]
+
+
+def matmul(
+    A: np.ndarray,
+    B: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transposed_a: bool = False,
+    transposed_b: bool = False,
+) -> np.ndarray:
+    """``A B + bias`` of matrices that are not empty; Aᵀ for A or Bᵀ for B if so said."""
+    dtype = A.dtype
+    A, B = np.ascontiguousarray(A), np.ascontiguousarray(B)
+    columns, depth = B.shape if transposed_b else B.shape[::-1]
+    rows = A.shape[1] if transposed_a else A.shape[0]
+    small = rows * columns * depth < SMALL
+    step = panel(dtype)
+    count = -(-columns // step)
+    panels = scratch("panels", count * step * depth, dtype)
+    share(pack[dtype], count, B, panels, step, transposed_b, small=small)
+    C = np.empty((rows, columns), dtype)
+    pieces = -(-rows // TALL) * -(-columns // BROAD)
+    shift = C[0] if bias is None else np.ascontiguousarray(bias)
+    share(
+        product[dtype], pieces, A, panels, C, shift, bias is not None, transposed_a,
+        lanes(dtype), small=small,
+    )  # fmt: skip
+    return C
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[Any, Any]:
+    """``y = x Wᵀ + b``; shapes as in :mod:`scratchlm.ops.linear`, none of them empty."""
+    outs, ins = weight.shape
+    rows = math.prod(x.shape[:-1])
+    x2 = x.reshape(rows, ins)
+    y = matmul(x2, weight, bias, transposed_b=True)
+
+    def vjp(dy: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        dy2 = dy.reshape(rows, outs)
+        dx = matmul(dy2, weight).reshape(x.shape)
+        dweight = matmul(dy2, x2, transposed_a=True)
+        return dx, dweight, None if bias is None else dy2.sum(axis=0)
+
+    return y.reshape(*x.shape[:-1], outs), vjp

@@ -3,6 +3,6 @@
 Importing this registers their names; Numba and CuPy are imported when a kernel first runs.
 """
 
-from . import cpu
+from . import cpu, cuda
 
-__all__ = ["cpu"]
+__all__ = ["cpu", "cuda"]

@@ -1,0 +1,122 @@
+"""Kernels for CuPy arrays, in CUDA; registered here, compiled by NVRTC when first run.
+
+Asked for by name, ``use(attention="cuda")``, a kernel runs whatever it can take, and leaves the
+rest to the composed op, which also finds the words for calls that are wrong. ``"cuda-v1"`` and
+``"cuda-v2"`` are slower steps on the way to ``"cuda"``, to be read in order; they run by name only.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from scratchlm.registry import get_op, implementation
+
+from .runtime import runtime_of
+
+NAME = "cuda"
+PRIORITY = 10
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """None where CuPy and an NVIDIA driver are installed, else what to do."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed; pip install 'scratchlm[cuda12]' (or cuda13)"
+    if not (ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda")):
+        return "there is no NVIDIA driver on this machine, so no GPU that CuPy could use"
+    return None
+
+
+def _register(
+    op: str,
+    module: str,
+    can: Callable[..., bool],
+    *,
+    name: str = NAME,
+    priority: int = PRIORITY,
+    **fixed: Any,
+) -> Callable[..., Any]:
+    reference = get_op(op).reference
+
+    @functools.cache
+    def kernel() -> Callable[..., Any]:
+        return getattr(importlib.import_module(f".{module}", __name__), op)
+
+    def run(*arrays: Any, **options: Any) -> Any:
+        if can(*arrays, **options):
+            return kernel()(*arrays, **options, **fixed)
+        return reference(*arrays, **options)
+
+    run.__name__ = run.__qualname__ = op
+    run.__doc__ = reference.__doc__
+    return implementation(name, of=op, priority=priority, unavailable=unavailable, supports=can)(
+        run
+    )
+
+
+def _floats(*arrays: Any) -> bool:
+    """float32 on one GPU, and something in them."""
+    first = arrays[0]
+    return runtime_of(first) is not None and all(
+        type(x) is type(first) and x.device == first.device and x.dtype == "float32" and x.size
+        for x in arrays
+    )
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+WIDEST_HEAD = 128
+
+
+def _can_attend(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    mask: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: Any = None,
+    return_weights: bool = False,
+) -> bool:
+    if return_weights or dropout_p or not _floats(q, k, v):
+        return False
+    if not q.ndim == k.ndim == v.ndim >= 2:
+        return False
+    heads, shared = (q.shape[-3], k.shape[-3]) if q.ndim > 2 else (1, 1)
+    return (
+        q.shape[-1] == k.shape[-1] <= WIDEST_HEAD
+        and v.shape[-1] <= WIDEST_HEAD
+        and k.shape[:-1] == v.shape[:-1]
+        and q.shape[:-3] == k.shape[:-3]
+        and heads % shared == 0
+        and (mask is None or _masks(mask, (*q.shape[:-1], k.shape[-2]), q))
+        and (rng is None or hasattr(rng, "random"))
+    )
+
+
+def _masks(mask: Any, scores: tuple[int, ...], like: Any) -> bool:
+    """Whether it is a mask, beside ``like``, that broadcasts to the scores."""
+    return (
+        type(mask) is type(like)
+        and mask.dtype.kind in "bf"
+        and mask.ndim <= len(scores)
+        and all(
+            have in (1, want) for have, want in zip(mask.shape[::-1], scores[::-1], strict=False)
+        )
+    )
+
+
+_register("attention", "attention", _can_attend)
+for _version in (1, 2):
+    # below the reference: never the best
+    _register(
+        "attention", "attention", _can_attend, name=f"cuda-v{_version}", priority=-1,
+        version=_version,
+    )  # fmt: skip

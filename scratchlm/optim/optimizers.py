@@ -64,27 +64,6 @@ def adam_step(
 
     Source: Kingma & Ba 2015, Algorithm 1; D2 §4.2.3.
     """
-    _adam(p, g, m, v, t, lr=lr, betas=betas, eps=eps, weight_decay=0.0)
-
-
-def _adam(
-    p: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    t: int,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-) -> None:
-    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    fused = fused_updates.get("adam_step")
-    if fused is not None and fused(p, g, m, v, t, **options):
-        return
-    if weight_decay:
-        p *= 1 - lr * weight_decay
     xp = array_namespace(p)
     beta1, beta2 = betas
     work = (1 - beta1) * g
@@ -121,7 +100,9 @@ def adamw_step(
 
     Source: Loshchilov & Hutter 2019, Algorithm 2 (η there is the schedule's factor times α).
     """
-    _adam(p, g, m, v, t, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    if weight_decay:
+        p *= 1 - lr * weight_decay
+    adam_step(p, g, m, v, t, lr=lr, betas=betas, eps=eps)
 
 
 class SGD(Optimizer):
@@ -221,7 +202,9 @@ class Adam(Optimizer):
         m, v, t = self._averages(p, state)
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
-        adam_step(p, g, m, v, t, lr=group["lr"], betas=group["betas"], eps=group["eps"])
+        options = {k: group[k] for k in ("lr", "betas", "eps")}
+        if not _fused(p, g, m, v, t, **options, weight_decay=0.0):
+            adam_step(p, g, m, v, t, **options)
 
     def _averages(self, p: Array, state: dict[str, Any]) -> tuple[Array, Array, int]:
         if not state:
@@ -247,4 +230,11 @@ class AdamW(Adam):
     def _update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         m, v, t = self._averages(p, state)
         options = {k: group[k] for k in ("lr", "betas", "eps", "weight_decay")}
-        adamw_step(p, g, m, v, t, **options)
+        if not _fused(p, g, m, v, t, **options):
+            adamw_step(p, g, m, v, t, **options)
+
+
+def _fused(*arrays: Any, **options: Any) -> bool:
+    """Let a kernel do the step of Adam in one pass; False if there is none for these arrays."""
+    kernel = fused_updates.get("adam_step")
+    return kernel is not None and kernel(*arrays, **options)

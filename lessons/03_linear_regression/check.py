@@ -42,6 +42,10 @@ def refuse(pred, target):
         raise ValueError(f"mse: pred {pred.shape}, target {target.shape}")
 
 
+def accept(pred, target):
+    """No look at the shapes."""
+
+
 def loss_with(
     *,
     value=lambda r, n: (r * r).sum() / n,
@@ -92,96 +96,99 @@ def in_float64(r, n):
     return gradient
 
 
-MSE_MISTAKES = [
-    Mistake(
+MSE_FAULTS = [
+    (
         "sign",
-        loss_with(slope=lambda r, n: -2 * r / n),
+        {"slope": lambda r, n: -2 * r / n},
         "both gradients have the opposite sign: the -1 of (target - pred) was lost on the way",
         "raise a prediction that is too high already: does the loss rise or fall?",
     ),
-    Mistake(
+    (
         "no 2",
-        loss_with(slope=lambda r, n: r / n),
+        {"slope": lambda r, n: r / n},
         "the gradient is half of what it should be: the 2 of the square is missing",
         "what is the derivative of r² at r = 3? Compare 3.001² with 3²",
     ),
-    Mistake(
+    (
         "no 1/n in backward",
-        loss_with(slope=lambda r, n: 2 * r),
+        {"slope": lambda r, n: 2 * r},
         "the loss is a mean, but the gradient is that of the sum: n times too large",
         "one prediction of ten moves: by how much does the mean of ten squares follow?",
     ),
-    Mistake(
+    (
         "sum for mean",
-        loss_with(value=lambda r, n: (r * r).sum(), slope=lambda r, n: 2 * r),
+        {"value": lambda r, n: (r * r).sum(), "slope": lambda r, n: 2 * r},
         "the squares are added up and not divided: loss and gradient grow with the data",
         "which loss should ten equal errors have, and which twenty?",
     ),
-    Mistake(
+    (
         "divided by the rows",
-        loss_with(count=rows),
+        {"count": rows},
         "the sum of all elements is divided by the number of rows only",
         "print pred.size and len(pred) for an array of shape (2, 3)",
     ),
-    Mistake(
+    (
         "rows in backward only",
-        loss_with(value=lambda r, n: (r * r).mean(), count=rows),
+        {"value": lambda r, n: (r * r).mean(), "count": rows},
         "the loss divides by all elements, but its gradient by the rows only",
         "the n of the gradient is the n of the mean: use one name for both",
     ),
-    Mistake(
+    (
         "mean over the first axis",
-        loss_with(value=lambda r, n: (r * r).mean(axis=0), count=rows),
+        {"value": lambda r, n: (r * r).mean(axis=0), "count": rows},
         "the mean runs over the first axis only, so the loss of a matrix is a row of numbers",
         "print loss.shape: it should be ()",
     ),
-    Mistake(
+    (
         "absolute error",
-        loss_with(value=lambda r, n: np.abs(r).sum() / n, slope=lambda r, n: np.sign(r) / n),
+        {"value": lambda r, n: np.abs(r).sum() / n, "slope": lambda r, n: np.sign(r) / n},
         "this is the mean of |pred - target|: no square, and the same slope for every error",
         "which errors should count most? Square them, and differentiate the square",
     ),
-    Mistake(
+    (
         "not squared",
-        loss_with(value=lambda r, n: r.sum() / n, slope=lambda r, n: np.ones_like(r) / n),
+        {"value": lambda r, n: r.sum() / n, "slope": lambda r, n: np.ones_like(r) / n},
         "the errors are averaged without a square, so +1 and -1 cancel and the best loss is -inf",
         "what is the loss of a line that is 1 too high here and 1 too low there?",
     ),
-    Mistake(
+    (
         "half",
-        loss_with(value=lambda r, n: (r * r).sum() / (2 * n), slope=lambda r, n: r / n),
+        {"value": lambda r, n: (r * r).sum() / (2 * n), "slope": lambda r, n: r / n},
         "this is half the mean squared error: some books put a 1/2 in front, to lose the 2",
         "both forms are used; the formula of this lesson has no 1/2",
     ),
+    (
+        "gradient of the target left out",
+        {"targets": lambda dpred: None},
+        "the target has no gradient; but both inputs are floating and may both carry one",
+        "what happens to the loss if the target moves by a little? By how much does r move?",
+    ),
+    (
+        "target with the sign of pred",
+        {"targets": lambda dpred: dpred.copy()},
+        "both gradients have the same sign, although one input is subtracted from the other",
+        "raise both by the same amount: nothing changes, so the two gradients must cancel",
+    ),
+    (
+        "dy ignored",
+        {"scale": lambda slope, dy: slope},
+        "the gradient takes no notice of dy: right only while the loss is the last step",
+        "what if someone minimizes a tenth of this loss? vjp gets dy = 0.1 then",
+    ),
+    (
+        "float64 gradient",
+        {"slope": in_float64, "scale": lambda slope, dy: slope * float(dy)},
+        "float32 inputs get a float64 gradient: np.zeros makes float64",
+        "np.zeros_like keeps the dtype; or multiply the residual itself",
+    ),
+]
+
+MSE_MISTAKES = [
     Mistake(
         "root",
         root,
         "this is the root of the mean squared error, with the gradient of the root",
         "the root is good for reports, in the unit of y; leave it out here",
-    ),
-    Mistake(
-        "gradient of the target left out",
-        loss_with(targets=lambda dpred: None),
-        "the target has no gradient; but both inputs are floating and may both carry one",
-        "what happens to the loss if the target moves by a little? By how much does r move?",
-    ),
-    Mistake(
-        "target with the sign of pred",
-        loss_with(targets=lambda dpred: dpred.copy()),
-        "both gradients have the same sign, although one input is subtracted from the other",
-        "raise both by the same amount: nothing changes, so the two gradients must cancel",
-    ),
-    Mistake(
-        "dy ignored",
-        loss_with(scale=lambda slope, dy: slope),
-        "the gradient takes no notice of dy: right only while the loss is the last step",
-        "what if someone minimizes a tenth of this loss? vjp gets dy = 0.1 then",
-    ),
-    Mistake(
-        "float64 gradient",
-        loss_with(slope=in_float64, scale=lambda slope, dy: slope * float(dy)),
-        "float32 inputs get a float64 gradient: np.zeros makes float64",
-        "np.zeros_like keeps the dtype; or multiply the residual itself",
     ),
     Mistake(
         "changes its input",
@@ -191,10 +198,20 @@ MSE_MISTAKES = [
     ),
     Mistake(
         "shapes not compared",
-        loss_with(check=lambda pred, target: None),
-        "[3, 1] minus [3] is accepted, and NumPy makes [3, 3] of it: every prediction is compared "
-        "with every target",
+        loss_with(check=accept),
+        "two shapes are accepted if NumPy can stretch one: [n, 1] minus [n] becomes [n, n], and "
+        "every prediction is compared with every target",
         "compare pred.shape with target.shape first, and raise ValueError if they differ",
+    ),
+    *(Mistake(name, loss_with(**wrong), told, hint) for name, wrong, told, hint in MSE_FAULTS),
+    *(  # the same by someone who has not thought of the shapes yet
+        Mistake(
+            f"{name}, shapes not compared",
+            loss_with(**wrong, check=accept),
+            f"{told} (and the shapes are not compared)",
+            hint,
+        )
+        for name, wrong, told, hint in MSE_FAULTS
     ),
 ]
 
@@ -358,7 +375,7 @@ EXERCISES = [
             Case(np.array([3.0]), np.array([1.0])),
             Case(*(each[0] for each in HAND)),
             Case(np.array([[1e4, -1e4], [0.5, 2.0]]), np.array([[-1e4, 1e4], [1.0, -3.0]])),
-            Case(np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 2.0, 4.0])),
+            Case(np.array([[1.0], [2.0], [4.0]]), np.array([3.0])),
         ],
         mistakes=MSE_MISTAKES,
         hints=(

@@ -396,11 +396,13 @@ source(solved.descent_step)
 # \frac{2}{n} X^T (X\theta - y) = 0 \quad \Longleftrightarrow \quad X^T X \theta = X^T y
 # $$
 #
-# These are the **normal equations**, $d$ equations for $d$ unknowns. Is it a minimum, and the only
-# one? Differentiate once more. Only $X\theta$ depends on $\theta_k$:
+# (multiply out, take $X^T y$ to the other side, drop the $2/n$). These are the **normal
+# equations**, $d$ equations for $d$ unknowns. Is it a minimum, and the only one? Differentiate the
+# gradient once more. In the inner sum only the term $X_{ik} \theta_k$ holds $\theta_k$:
 #
 # $$
-# H_{jk} = \frac{\partial^2 L}{\partial \theta_j \partial \theta_k}
+# H_{jk} = \frac{\partial}{\partial \theta_k}
+# \frac{2}{n} \sum_i X_{ij} \left( \sum_m X_{im} \theta_m - y_i \right)
 # = \frac{2}{n} \sum_i X_{ij} X_{ik}, \qquad H = \frac{2}{n} X^T X
 # $$
 #
@@ -416,14 +418,18 @@ source(solved.descent_step)
 # no other place where descent can stop.
 
 # %%
-H = 2 / n * X.T @ X
+H = 2 / n * X.T @ X  # [2, n] [n, 2] -> [2, 2]
+for j in range(2):
+    for k in range(2):
+        assert math.isclose(H[j, k], 2 / n * sum(X[i, j] * X[i, k] for i in range(n)))
 best = np.linalg.solve(X.T @ X, X.T @ y)  # the normal equations
 by_lstsq = np.linalg.lstsq(X, y, rcond=None)[0]  # NumPy's way, which does not form X.T @ X
 print("closed form:", best, "  loss:", f"{loss_of(best):.6f}")
 print("lstsq:      ", by_lstsq)
 assert np.allclose(best, by_lstsq, rtol=1e-12)
 
-v = np.array([0.6, -0.8])
+v = np.array([0.6, -0.8])  # a direction, of length 1
+assert math.isclose(v @ H @ v, 2 / n * ((X @ v) ** 2).sum())
 bend = (loss_of(theta + v) - 2 * loss_of(theta) + loss_of(theta - v)) / 1.0**2
 print(f"curvature along v: derived {v @ H @ v:.6f}, measured {bend:.6f}")
 assert math.isclose(v @ H @ v, bend, rel_tol=1e-10)
@@ -451,7 +457,14 @@ print(f"least and largest curvature (eigenvalues of H): {low:.4f} and {high:.4f}
 # $$
 #
 # Each step multiplies the error with the same matrix. Take the eigenvectors of $H$ as axes, with
-# $H v_i = \lambda_i v_i$, and $c_i$ as the part of $\epsilon$ along $v_i$:
+# $H v_i = \lambda_i v_i$, and write the error as $\epsilon = \sum_i c_i v_i$:
+#
+# $$
+# (I - \alpha H) \sum_i c_i v_i = \sum_i c_i (v_i - \alpha \lambda_i v_i)
+# = \sum_i (1 - \alpha \lambda_i)\, c_i\, v_i
+# $$
+#
+# So each part has a factor of its own:
 #
 # $$
 # c_i \leftarrow (1 - \alpha \lambda_i)\, c_i
@@ -475,6 +488,13 @@ print(f"least and largest curvature (eigenvalues of H): {low:.4f} and {high:.4f}
 # Every factor is above 1, for **every** positive $\alpha$. No learning rate can help.
 
 # %%
+epsilon = theta - best  # the error at some place
+assert np.allclose(H @ epsilon, gradient)  # the gradient there, from step 3
+after = solved.descent_step(theta, X, y, lr=0.1) - best
+assert np.allclose(after, (np.eye(2) - 0.1 * H) @ epsilon)
+c = directions.T @ epsilon  # the parts of the error along the eigenvectors
+assert np.allclose(directions.T @ after, (1 - 0.1 * lows) * c)
+
 mu = np.linalg.eigvalsh(X.T @ X)
 factors = 1 + 0.1 * mu
 print(f"eigenvalues of XᵀX: {mu[0]:.3f} and {mu[1]:.3f}")
@@ -524,8 +544,8 @@ with plot.style():
     ax.set_title("mean squared error: finite differences against the derived gradient")
 show(
     ax,
-    alt="Relative error against step h, both axes logarithmic. Forward differences make a V with "
-    "its lowest point near 1e-7. Central differences have only the left arm: the longer the step, "
+    alt="Relative error against step h, both axes logarithmic. Forward differences make a V, "
+    "lowest near 1e-7. Central differences have only the left arm: the longer the step, "
     "the smaller the error, down to 1e-14 at h = 0.1.",
 )
 long_step = (loss_of(theta + [1, 0]) - loss_of(theta - [1, 0])) / 2  # h = 1
@@ -592,8 +612,8 @@ show(
     "makes one long step the opposite way, out of the valley.",
 )
 first_right, first_printed = right_path[1] - right_path[0], printed_path[1] - printed_path[0]
-cosine = first_right @ first_printed / np.linalg.norm(first_right) / np.linalg.norm(first_printed)
-ratio = np.linalg.norm(first_printed) / np.linalg.norm(first_right)
+long, short = np.linalg.norm(first_printed), np.linalg.norm(first_right)
+cosine, ratio = first_right @ first_printed / (long * short), long / short
 print(f"angle between the two first steps: cosine {cosine:.6f}; length {ratio:.2f} times")
 assert math.isclose(cosine, -1)
 assert math.isclose(ratio, n / 2)
@@ -630,9 +650,9 @@ with plot.style():
         each.grid(axis="y")
 show(
     fig,
-    alt="Left: the loss of the printed program, a straight line on a logarithmic axis from 10 to "
-    "1e147, with the predicted points on it. Right: how far the loss of descent lies above the "
-    "closed form; it falls steeply, bends near iteration 6, and goes on falling in a flatter line.",
+    alt="Left: the loss of the printed program, a straight line on a logarithmic axis from 10 "
+    "to 1e147, with the predicted points on it. Right: how far the loss of descent lies above "
+    "the closed form; it falls steeply, bends near iteration 6, and falls on in a flatter line.",
 )
 print(f"after 100 iterations: {right_losses[-1]:.6f}, closed form {loss_of(best):.6f}")
 assert (np.diff(right_losses) < 0).all()
@@ -674,7 +694,7 @@ show(
     "through them.",
 )
 residuals = X @ best - y
-print(f"sum of the residuals: {residuals.sum():.1e}, weighted with x: {(residuals * x).sum():.1e}")
+print(f"sum of the residuals: {residuals.sum():.1e}, weighted with x: {residuals @ x:.1e}")
 assert np.abs(X.T @ residuals).max() < 1e-12
 
 # %% [markdown]
@@ -711,9 +731,10 @@ with plot.style():
         each.grid(axis="y")
 show(
     fig,
-    alt="Left: loss above the optimum for three learning rates; at 0.99 of the limit it falls, at "
-    "the limit it stays level, at 1.01 it rises. Right: the factor per step against the learning "
-    "rate; a V for the large curvature that reaches 1 at the limit, a flat line for the small.",
+    alt="Left: loss above the optimum for three learning rates; at 0.99 of the limit it falls, "
+    "at the limit it stays level, at 1.01 it rises. Right: the factor per step against the "
+    "learning rate; a V for the large curvature that reaches 1 at the limit, a flat line for the "
+    "small one.",
 )
 rows = []
 for ratio, path in edge.items():
@@ -730,18 +751,28 @@ assert rows[0][4] - loss_of(best) < 1e-5
 assert rows[2][4] > 1e5
 
 # %% [markdown]
-# It jumps from one side of the valley to the other, for ever, and gets no lower. One per cent less
-# and it arrives; one per cent more and it is lost. The best rate is where the two curves of the
-# right panel cross, $|1 - \alpha \lambda_{\min}| = |1 - \alpha \lambda_{\max}|$:
+# It jumps from one side of the valley to the other, for ever, and once the small part is gone it
+# gets no lower. One per cent less and it arrives; one per cent more and it is lost.
+#
+# The best rate is where the two curves of the right panel cross. There the small curvature still
+# has a positive factor, and the large one has passed 0 already:
 #
 # $$
-# \alpha = \frac{2}{\lambda_{\min} + \lambda_{\max}}, \qquad
-# \text{factor} = \frac{\kappa - 1}{\kappa + 1}, \qquad
-# \kappa = \frac{\lambda_{\max}}{\lambda_{\min}}
+# 1 - \alpha \lambda_{\min} = \alpha \lambda_{\max} - 1
+# \quad \Longleftrightarrow \quad \alpha = \frac{2}{\lambda_{\min} + \lambda_{\max}}
 # $$
 #
-# $\kappa$ is the **condition number**: how much longer than wide the valley is, squared. With that
-# rate, how near to the closed form can descent come, and after how many steps?
+# Put this rate into the left side, and divide above and below by $\lambda_{\min}$:
+#
+# $$
+# 1 - \frac{2 \lambda_{\min}}{\lambda_{\min} + \lambda_{\max}}
+# = \frac{\lambda_{\max} - \lambda_{\min}}{\lambda_{\max} + \lambda_{\min}}
+# = \frac{\kappa - 1}{\kappa + 1}, \qquad \kappa = \frac{\lambda_{\max}}{\lambda_{\min}}
+# $$
+#
+# $\kappa$ is the **condition number**: how much longer than wide the valley is, squared. From 0,
+# the error is at most $|\theta^*|$ times this factor to the power of $s$ after $s$ steps. So how
+# many steps are needed for $10^{-12}$? Solve for $s$, and let descent try.
 
 # %%
 kappa = high / low
@@ -837,15 +868,20 @@ for m in (3, 5, 10, 20, 100):
     Xm = np.stack([np.ones(m), xs], axis=1)
     strongest = np.linalg.eigvalsh(Xm.T @ Xm)[-1]
     of_mean = 2 / np.linalg.eigvalsh(2 / m * Xm.T @ Xm)[-1]
-    rows.append([m, 2 / strongest, "yes" if 2 / strongest > 0.1 else "no", of_mean])
-table(rows, columns=["points", "limit, with the sum", "is 0.1 stable?", "limit, with the mean"])
-assert rows[0][2] == "yes"
-assert rows[3][2] == "no"
+    walker = np.zeros(2)
+    for _ in range(100):
+        walker = program(1, 0, 0)(walker, Xm, 1 + 2 * xs, lr=0.1)  # points on a line
+    left_over = float(np.mean((Xm @ walker - 1 - 2 * xs) ** 2))
+    rows.append([m, 2 / strongest, left_over, of_mean])
+    assert (left_over < 1e-3) == (2 / strongest > 0.1)
+table(rows, columns=["points", "limit, sum", "loss after 100 at 0.1", "limit, mean"])
+assert rows[0][2] < 1e-3
+assert rows[3][2] > 1e50
 assert rows[-1][3] > 0.4
 
 # %% [markdown]
-# With the sum, the limit shrinks as $1/n$. With the mean it hardly moves. That is why losses are
-# means: a learning rate found on little data still fits more.
+# With the sum, the limit shrinks as $1/n$. With the mean it hardly moves. One reason why losses
+# are means: a learning rate found on little data still fits more.
 #
 # ### Can a learning rate save the printed program?
 #
@@ -875,7 +911,7 @@ assert first_bad["inf"] < first_bad["nan"] <= 100
 
 # %% [markdown]
 # First the square overflows, then θ itself, then $\infty - \infty$ is NaN. When a training run
-# shows NaN, look some dozen steps earlier, at what had begun to grow.
+# shows NaN, look dozens of steps earlier, at what had begun to grow.
 #
 # ### The ReLU that was announced
 #
@@ -903,7 +939,7 @@ assert rows[2][3] < 0.2
 #
 # ### A column against a row
 #
-# The most frequent mistake with this loss raises no error. A model returns predictions of shape
+# A frequent mistake with this loss raises no error. A model returns predictions of shape
 # `[n, 1]`; the targets have shape `[n]`. NumPy broadcasts the difference to `[n, n]`: every
 # prediction is compared with every target. **Question:** which line has the least loss then?
 
@@ -920,9 +956,8 @@ for _ in range(400):
     r = (X @ theta)[:, None] - y  # [n, n], all pairs
     theta = theta - 0.3 * 2 / r.size * (X.T @ r.sum(axis=1))
 print(f"learned: θ = ({theta[0]:.4f}, {theta[1]:.4f});  mean of y = {y.mean():.4f}")
-print(
-    f"loss it reports {np.mean(((X @ theta)[:, None] - y) ** 2):.3f}, variance of y {y.var():.3f}"
-)
+reports = np.mean(((X @ theta)[:, None] - y) ** 2)
+print(f"loss it reports {reports:.3f}, variance of y {y.var():.3f}")
 print(f"loss it reports for the best line: {float(careless(column, y)[0]):.3f}")
 assert np.allclose(theta, [y.mean(), 0], atol=1e-6)
 assert float(careless(column, y)[0]) > 20 * loss_of(best)
@@ -1001,9 +1036,8 @@ shiver = np.linalg.norm(np.diff(walked["absolute error"][-5:], axis=0), axis=1)
 still = np.linalg.norm(np.diff(walked["right"][-5:], axis=0), axis=1)
 print("last steps, absolute error:", shiver.round(4), "  right:", still.round(4))
 assert shiver.max() > 3 * still.max()
-assert math.isclose(
-    losses_of(walked["one parameter at a time"])[-1], losses_of(walked["right"])[-1], rel_tol=1e-3
-)
+in_turn, at_once = losses_of(walked["one parameter at a time"]), losses_of(walked["right"])
+assert math.isclose(in_turn[-1], at_once[-1], rel_tol=1e-3)
 forever = descend(wrong.mistake("one example at a time").function, 0.1, 5000)[-1]
 print(f"one example at a time, after 5000 steps, is off by {np.abs(forever - best).max():.4f}")
 assert np.abs(forever - best).max() > 1e-3
@@ -1039,14 +1073,15 @@ table(rows, columns=["mistake", "what the gradient check says"])
 # scratchlm solution 3         opens when you have passed
 # ```
 #
-# `mse` takes arrays of any shape. `descent_step` may call your `mse`: its gradient is then the
-# chain of two lines. The check compares with the library, and knows many ways to go wrong by
-# name:
+# `mse` takes arrays of any shape, and refuses two that differ. `descent_step` may call your `mse`:
+# its gradient is then the chain of two lines. The check compares with the library, and knows many
+# ways to go wrong by name (here without those that leave out the shapes besides):
 
 # %%
 for each in exercises(3).values():
-    print(f"{each.name}: {len(each.mistakes)} known mistakes")
-assert sum(len(each.mistakes) for each in exercises(3).values()) >= 30
+    known = [m.name for m in each.mistakes if not m.name.endswith(", shapes not compared")]
+    print(f"{each.name}: {len(known)} known mistakes")
+    assert len(known) == 17
 source(find_lesson(3).load("exercise").descent_step, docstring=True)
 
 # %% [markdown]
@@ -1189,13 +1224,16 @@ everything = [word for each in lists for word in each]
 found, expected = len(set(everything)), 10 ** (theta[0] + theta[1] * math.log10(len(everything)))
 with plot.style():
     fig, (left, right) = figure(1, 2, width=8.6, height=4.0)
-    left.loglog(N_words[learn], V_words[learn], "o", color="#0072B2", markersize=4, label="learned")
+    left.loglog(
+        N_words[learn], V_words[learn], "o", color="#0072B2", markersize=4, label="learned"
+    )  # fmt: skip
     left.loglog(
         N_words[test], V_words[test], "s", color="#000000", markersize=4.5,
         markerfacecolor="white", label="test",
     )  # fmt: skip
     at = np.array([20, 1e5])
-    left.loglog(at, 10 ** theta[0] * at ** theta[1], color="#D55E00", label=f"β = {theta[1]:.2f}")
+    line = 10 ** theta[0] * at ** theta[1]
+    left.loglog(at, line, color="#D55E00", label=f"β = {theta[1]:.2f}")
     left.loglog(len(everything), found, "*", color="#000000", markersize=12,
                 markerfacecolor="#f7d038", label="all topics together")  # fmt: skip
     left.set(xlabel="words in the topic", ylabel="different words", title="Heaps' law")
@@ -1205,32 +1243,39 @@ with plot.style():
     ):
         right.semilogy(way, dashes, color=color, markersize=5, label=name)
     right.set(xlabel="step", ylabel="largest distance from the closed form")
-    right.set(title="The same data, scaled", ylim=(1e-10, 10))
+    right.set(title="The same data, scaled", ylim=(1e-16, 100), xlim=(-0.3, 3000))
+    right.set_xscale("symlog", linthresh=1)
+    right.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
     right.grid(axis="y")
     right.legend()
 show(
     fig,
-    alt="Left: number of different words against number of words of each topic, both logarithmic, "
-    "close to a line of slope 0.7; the star for all topics together lies below the line. Right: "
-    "distance from the closed form; raw inputs need more than a thousand steps, standardized ones "
-    "a single step.",
+    alt="Left: number of different words against number of words of each topic, both "
+    "logarithmic, close to a line of slope 0.7; the star for all topics together lies below the "
+    "line. Right: distance from the closed form; raw inputs need more than a thousand steps, "
+    "standardized ones a single step.",
 )
 print(f"V = {10 ** theta[0]:.2f} · N^{theta[1]:.3f}")
 print(f"variance explained: learned {explained(learn):.1%}, test {explained(test):.1%}")
 print(f"all topics: {len(everything):,} words; the line says {expected:,.0f} different, "
       f"there are {found:,}")  # fmt: skip
+off = raw @ theta - log_V
+titles = list(topics)
+for name, where in [("fewest", off.argmax()), ("most", off.argmin())]:
+    print(f"{name} different words for its length: {titles[where]!r}, "
+          f"{N_words[where]} words, {V_words[where]} different")  # fmt: skip
 assert explained(test) > 0.9  # the recorded threshold
 assert 0.6 < theta[1] < 0.8
 assert expected > 1.5 * found
 
 # %% [markdown]
-# No. The line explains almost 99% of the variance in topics it has never seen, and is wrong by more
-# than half as soon as it leaves their range. All topics share the same words about Python, so
-# together they have fewer. A small loss on the test set says: the line holds for *more of the
-# same*. It says nothing of what lies beyond.
+# No. The line explains almost 99% of the variance in topics it has never seen, and promises over
+# half too many words as soon as it leaves their range. All topics share the same words about
+# Python, so together they have fewer. A small loss on the test set says: the line holds for *more
+# of the same*. It says nothing of what lies beyond.
 #
-# Still, the exponent is good news for the lessons on text. Ten times as much text has only
-# $10^{0.7} = 5$ times as many words.
+# Still, the exponent is good news for the lessons on text: within a topic, ten times as many words
+# are only $10^{0.7} \approx 5$ times as many *different* ones.
 #
 # ### The op in the engine
 #
@@ -1259,13 +1304,13 @@ assert np.allclose(found_by["solution"], results["standardized"][1], atol=1e-4)
 #    high and too low in turn. Which of them has a wrong sign, and what has the other?
 # 2. You double your data by using each example twice. What happens to the loss, to the gradient,
 #    and to the stability limit, with the mean? With the sum?
-# 3. Your regression reports a loss equal to the variance of $y$, whatever you do. Name two mistakes
-#    of this page that end there.
+# 3. Your regression reports a loss equal to the variance of $y$, whatever you do. Which line has it
+#    learned, and what do you print first?
 #
 # Answers: (1) The first climbs steadily: the sign. The second overshoots: its rate is above the
 # limit. (2) Mean: nothing at all changes. Sum: loss and gradient double, the limit halves. (3)
-# `[n, 1]` against `[n]`, and any other that leaves the slope at 0 and the intercept free, such as
-# a feature that is constant.
+# The flat line at the mean of $y$. Print the shapes that go into the loss: `[n, 1]` against `[n]`
+# ends there. (So do data in which $x$ says nothing about $y$; look at them too.)
 #
 # | English | 中文 |
 # |---|---|
@@ -1285,7 +1330,10 @@ assert np.allclose(found_by["solution"], results["standardized"][1], atol=1e-4)
 # References:
 #
 # - D2 §4.1.1, §4.2.1 and §4.4.
-# - C. F. Gauss, *Theoria motus corporum coelestium*, 1809, book 2, section 3: least squares.
+# - A.-M. Legendre, *Nouvelles méthodes pour la détermination des orbites des comètes*, 1805,
+#   appendix: least squares, first in print.
+# - C. F. Gauss, *Theoria motus corporum coelestium*, 1809, book 2, section 3: the same,
+#   from the law of errors.
 # - A. Cauchy, *Méthode générale pour la résolution des systèmes d'équations simultanées*, 1847:
 #   gradient descent.
 # - H. Robbins, S. Monro, *A Stochastic Approximation Method*, 1951.

@@ -1,6 +1,6 @@
 """The formulas. Each op maps arrays to ``(out, vjp)``; see :mod:`scratchlm.registry`."""
 
-from .activations import gelu, relu, sigmoid, silu, softplus, tanh
+from .activations import gelu, relu, sigmoid, silu, softplus, swiglu, tanh
 from .arithmetic import add, div, maximum, minimum, mul, neg, pow, pow_scalar, sub
 from .attention import attention
 from .dropout import dropout
@@ -73,6 +73,7 @@ __all__ = [
     "stack",
     "sub",
     "sum",
+    "swiglu",
     "tanh",
     "var",
     "where",

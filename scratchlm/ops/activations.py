@@ -1,7 +1,7 @@
 """Activation functions: elementwise, any shape, the dtype kept.
 
-Each Jacobian is diagonal, so each ``vjp`` is ``dy * f'(x)``. Where ``f'`` is a function of the
-output (sigmoid, tanh), the output is what backward keeps.
+Each Jacobian is diagonal, so each ``vjp`` is ``dy * f'(x)``; ``swiglu``, of two inputs, has two.
+Where ``f'`` is a function of the output (sigmoid, tanh), the output is what backward keeps.
 """
 
 from __future__ import annotations
@@ -93,6 +93,27 @@ def silu(x: Array) -> tuple[Array, Vjp]:
         return dy * s * (1.0 + x * (1.0 - s))
 
     return x * s, vjp
+
+
+@op("swiglu(a, b) = a · σ(a) · b", broadcasts=True)
+def swiglu(a: Array, b: Array) -> tuple[Array, Vjp]:
+    """``y = silu(a) * b``: ``b`` passes as far as the gate ``silu(a) = a * σ(a)`` lets it.
+
+    In a gated feed-forward layer, ``a = W x`` and ``b = V x`` are two linear maps of one ``x``, and
+    ``W₂ y`` leads back. ``a`` and ``b`` broadcast. By the product rule ``db = dy silu(a)`` and
+    ``da = dy b silu'(a)`` with ``silu' = σ * (1 + a * (1 - σ))``.
+
+    Source: Shazeer 2020, eq. 6 (without its three matrices; β = 1).
+    """
+    s = stable_sigmoid(a)
+    gate = a * s
+
+    def vjp(dy: Array) -> tuple[Array, Array]:
+        # y = gate b   =>   db = dy gate,  dgate = dy b
+        # gate = a s, s' = s (1 - s)   =>   da = dgate (s + a s (1 - s))
+        return dy * b * s * (1.0 + a * (1.0 - s)), dy * gate
+
+    return gate * b, vjp
 
 
 @op("softplus(x) = ln(1 + exp(x))")

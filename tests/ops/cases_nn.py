@@ -42,6 +42,11 @@ def silu(s: Sampler) -> Call:
     return (s.array(*s.shape(), low=-6, high=6),), {}
 
 
+@case(CASES, "swiglu", torch=lambda t, a, b: t.nn.functional.silu(a) * b)
+def swiglu(s: Sampler) -> Call:
+    return tuple(s.broadcastable(2, low=-6, high=6)), {}
+
+
 # PyTorch's softplus is x itself above its threshold; 1e3 puts that out of the way
 @case(CASES, "softplus", torch=lambda t, x: t.nn.functional.softplus(x, threshold=1e3))
 def softplus(s: Sampler) -> Call:

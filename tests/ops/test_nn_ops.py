@@ -107,6 +107,15 @@ def test_gelu_tanh_at_extremes() -> None:
     assert_right_at_extremes("gelu", ops.gelu, approximate="tanh")
 
 
+def test_swiglu_of_ones_is_silu_at_extremes() -> None:
+    def silu(x: Any) -> Any:
+        y, vjp = ops.swiglu(x, np.ones_like(x))
+        np.testing.assert_array_equal(vjp(np.ones_like(x))[1], y)  # dy silu(a): b does not enter
+        return y, lambda dy: vjp(dy)[0]
+
+    assert_right_at_extremes("silu", silu)
+
+
 def test_the_printed_forms_fail_at_extremes() -> None:
     def printed_sigmoid(x: Any) -> Any:
         y = 1 / (1 + np.exp(-x))

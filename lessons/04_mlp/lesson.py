@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 04 · The multilayer perceptron · 多层感知机
 #
-# Nine tenths of the numbers in a language model stand in one kind of layer: multiply by a matrix,
-# add a vector. Its gradient has three short formulas. One of them, that of the vector, is what is
-# most often got wrong by people who write their first layer. And it takes a second layer, with a
-# bend in between, before a network can answer a question as small as "are these two different?"
+# Two thirds of the numbers in GPT-2 stand in one kind of layer: multiply by a matrix, add a vector.
+# Its gradient has three short formulas. One of them, that of the vector, is what is most often got
+# wrong by people who write their first layer. And it takes a second layer, with a bend in between,
+# before a network can answer a question as small as "are these two different?"
 
 # %% [markdown]
 # ## 1. Card
@@ -487,6 +487,7 @@ with plot.style():
     plot.gradcheck_curve(solved.linear, matrix, weight, bias, title="linear", ax=axes[0])
     plot.gradcheck_curve(two_layers, matrix, weight, bias, title="tanh of it", ax=axes[1])
     axes[1].set_ylabel("")
+    axes[0].set_ylim(1e-16, 1e3)
 show(
     fig,
     alt="Relative error of difference quotients against the step, both logarithmic. For the linear "
@@ -598,7 +599,7 @@ def target(u):
     return np.sin(2 * np.pi * u) + 0.5 * np.cos(6 * np.pi * u)
 
 
-def bumps(u, count, steep=8.0):
+def bumps(u, count, steep=20.0):
     """A network with 2 · count sigmoid units; a step is 1/(steep · count) wide."""
     edges = np.linspace(0, 1, count + 1)
     left = np.where(edges[:-1] == 0, -1, edges[:-1])  # the outermost steps lie outside
@@ -630,11 +631,11 @@ show(
     "512 hidden units. The steps get finer until the two curves can hardly be told apart.",
 )
 print("largest error:", {2 * count: round(error, 3) for count, error in largest.items()})
-assert 3.5 < largest[16] / largest[64] < 5.5
-assert 3.5 < largest[64] / largest[256] < 5.5
+assert 3.7 < largest[16] / largest[64] < 4.3
+assert 3.7 < largest[64] / largest[256] < 4.3
 
 # %% [markdown]
-# Four to five times. A bump is flat, so at its edge it is wrong by half the rise of the function
+# Four times. A bump is flat, so at its edge it is wrong by half the rise of the function
 # to the next one; a quarter of the width leaves a quarter of the rise. The theorem promises that
 # weights *exist*. It does not say that descent finds them, nor that there are few of them.
 
@@ -732,7 +733,7 @@ with scratchlm.use(linear=wrong("bias gradient not summed")):
         refused = False
     except (ValueError, RuntimeError) as error:
         refused = True
-        print(f"{type(error).__name__}: {error}")
+        print(*str(error).split(": "), sep=":\n    ")
 assert refused
 
 # %% [markdown]
@@ -747,16 +748,16 @@ cheat, cheat_losses = descend(
 (cheat_W, cheat_b) = cheat[0]
 print("shape of b:", cheat_b.shape, "  loss:", round(cheat_losses[-1], 4))
 print("scores:             ", (corners @ cheat_W.T + cheat_b)[:, 0].round(1).tolist())
-print("rows in other order:", (corners[::-1][[1, 0, 3, 2]] @ cheat_W.T + cheat_b)[:, 0].round(1))
+order = [1, 0, 3, 2]  # other inputs in the same places
+moved = (corners[order] @ cheat_W.T + cheat_b)[:, 0]
+print("rows in other order:", moved.round(1).tolist(), "  wanted:", differ[order, 0].tolist())
 try:
     print(corners[:3] @ cheat_W.T + cheat_b)
 except ValueError as error:
     print(f"three rows: ValueError: {error}")
 assert cheat_b.shape == (4, 1)
 assert cheat_losses[-1] < 0.01
-order = [1, 0, 3, 2]  # other inputs in the same places
-moved = (corners[order] @ cheat_W.T + cheat_b)[:, 0] > 0
-assert (moved != differ[order, 0].astype(bool)).all()  # all wrong
+assert ((moved > 0) != differ[order, 0].astype(bool)).all()  # all wrong
 
 # %% [markdown]
 # A loss that is too good is a symptom too. It has learned the *places* in the batch by heart.
@@ -823,9 +824,9 @@ with plot.style():
     fig, axes = figure(1, 2, width=9.2, height=4.0, sharey=True)
     for ax, (title, chosen) in zip(axes, sets, strict=True):
         for name, (dashes, color) in zip(chosen, looks, strict=False):
-            ax.plot(runs[name][1], linestyle=dashes, color=color, label=name, linewidth=1.4)
-        ax.axhline(math.log(2), color="#8a8a8a", linewidth=0.8)
-        ax.set(title=title, xlabel="step", ylim=(0, 1.25))
+            ax.plot(runs[name][1], linestyle=dashes, color=color, label=name, linewidth=1.6)
+        ax.axhline(math.log(2), color="#c8c8c8", linewidth=0.8)
+        ax.set(title=title, xlabel="step", ylim=(0, 1.6))
         ax.legend(loc="upper right", fontsize=7.5)
         ax.grid(axis="y")
     axes[0].annotate("ln 2", (2, math.log(2) + 0.015), fontsize=8.5)
@@ -848,6 +849,11 @@ assert end["bias gradient without dy"] > 100
 assert end["dW of the last sequence only"] > 0.4
 assert end["dW transposed"] < 0.02
 assert end["dx with W transposed"] < 0.02
+for name in ["right", "bias gradient of the first row", "mean for sum"]:
+    print(f"{name}: norm of the first biases {np.linalg.norm(runs[name][0][0][1]):.2f}")
+    assert name == "right" or 3 * np.linalg.norm(runs[name][0][0][1]) < np.linalg.norm(
+        runs["right"][0][0][1]
+    )
 last_hidden = forward(runs["dx without dy"][0], cloud, [solved.linear] * 3)[1][-1]  # [200, 8]
 alike = float(np.ptp(last_hidden, axis=0).max())
 print(f"dx without dy: over all 200 points the last hidden units differ by at most {alike:.1e}")
@@ -859,10 +865,11 @@ assert abs(end["dx without dy"] - math.log(2)) < 1e-4
 # is odd: $f(-x) = -f(x)$. Each point has its mirror image here, with the *same* answer, and
 # $\ln(1 + e^{-z}) + \ln(1 + e^{z}) \ge 2 \ln 2$. Not one step of the 400 is below it.
 #
-# **First row, last row, mean.** The most treacherous. The loss falls, only late. The weights have
-# their right gradients and carry the network slowly while the biases are pulled by one example out
-# of 200, or by a gradient 200 times too small. Who has never seen the right curve takes it for a
-# hard problem and looks for a better optimizer.
+# **First row, last row, mean.** The most treacherous. The loss falls, only late, and then jumps
+# about. The weights have their right gradients and carry the network slowly, while the biases are
+# pulled by one example out of 200, or by a gradient 200 times too small: after 400 steps those of
+# the first layer are less than a third of their right size (printed above). Who has never seen the
+# right curve takes it for a hard problem and looks for a better optimizer.
 #
 # **Divided by the number of rows.** The loss is a mean, its $1/N$ is inside $dy$ already, and here
 # comes another. A learning rate 200 times larger repairs it, *for this batch size*. Copy every

@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 
 import scratchlm
-from scratchlm import Tensor, ops, plot
+from scratchlm import Tensor, ops, optim, plot
 from scratchlm import functional as F
 from scratchlm.gradcheck import gradcheck
 from scratchlm.lessons import card, exercises, figure, show, solution, source, table
@@ -468,8 +468,14 @@ for name, op in [("solution", solved.linear), ("library", ops.linear)]:
         )
 table(checks, columns=["op", "x", "input", "elements", "largest relative error"])
 assert solved.linear(matrix, weight)[1](np.ones((5, 4)))[2] is None
-assert gradcheck(lambda x, w: (lambda y, vjp: (y, lambda dy: vjp(dy)[:2]))(
-    *solved.linear(x, weight=w)), matrix, weight)  # fmt: skip
+
+
+def without_bias(x, weight):
+    y, vjp = solved.linear(x, weight)
+    return y, lambda dy: vjp(dy)[:2]  # the third is None
+
+
+assert gradcheck(without_bias, matrix, weight)
 
 # %% [markdown]
 # The curve of error against step $h$ is a V in the other lessons: too long a step cuts the Taylor
@@ -491,7 +497,7 @@ with plot.style():
 show(
     fig,
     alt="Relative error of difference quotients against the step, both logarithmic. For the linear "
-    "layer the error only falls as the step grows, down to 1e-14. With tanh the curves are a V.",
+    "layer the error only falls as the step grows, down to 3e-15. With tanh the curves are a V.",
 )
 
 # %% [markdown]
@@ -895,11 +901,33 @@ assert math.isclose(copies[0][3] / copies[3][3], 8, rel_tol=1e-9)
 assert math.isclose(copies[0][6] / copies[3][6], 8, rel_tol=1e-9)
 
 # %% [markdown]
-# This test takes two lines and finds both. Training with Adam (lesson 06) would hide them: it
-# divides each gradient by its own size.
-#
-# **Square matrices.** `dW transposed`, `dx with W transposed`, `W for its transpose`: with in
-# different from out they stop at once with a shape error. In the middle layer, 8 × 8, they run, and
+# This test takes two lines and finds both. An optimizer may hide them instead. Adam (lesson 06)
+# divides each gradient by its own size, so a factor 1/200 is gone before the step is made:
+
+# %%
+with_adam = []
+for name in ["right", "divided by the number of rows", "mean for sum"]:
+    parameters = [Tensor(p, requires_grad=True) for layer in start(shape, 4) for p in layer]
+    adam = optim.Adam(parameters, lr=0.02)
+    with scratchlm.use(linear=solved.linear if name == "right" else wrong(name)):
+        for _ in range(150):
+            adam.zero_grad()
+            value = Tensor(cloud)
+            for k in (0, 2, 4):
+                value = F.linear(value, parameters[k], parameters[k + 1])
+                value = F.tanh(value) if k < 4 else value
+            adam_loss = F.binary_cross_entropy_with_logits(value, Tensor(label))
+            adam_loss.backward()
+            adam.step()
+    with_adam.append([name, float(runs[name][1][150]), adam_loss.item()])
+table(with_adam, columns=["loss after 150 steps", "plain descent", "Adam"])
+assert with_adam[1][1] > 20 * with_adam[0][1]
+assert with_adam[2][1] > 20 * with_adam[0][1]
+assert max(row[2] for row in with_adam) < 0.05
+
+# %% [markdown]
+# **Square matrices.** `dW transposed`, `dx with W transposed`, `W for its transpose`: where `in`
+# and `out` differ they stop at once with a shape error. In the middle layer, 8 × 8, they run, and
 # the right panel shows something to worry about: they *train*. The other two layers are right and
 # carry them. (Backward through a wrong matrix can even be enough to learn: Lillicrap et al. 2016
 # used random ones.) So a falling loss proves nothing about a gradient, and a test with square
@@ -1038,14 +1066,24 @@ _, vjp = wrong("written for a matrix")(np.ones((2, 5, 3)), np.ones((4, 3)), np.z
 try:
     vjp(np.ones((2, 5, 4)))
 except ValueError as error:
-    print("written for a matrix, x of [B, T, in]: ValueError:", str(error)[:60], "...")
+    print("written for a matrix, x of [B, T, in]: ValueError:", str(error)[:16], "...")
 report = gradcheck(wrong("W for its transpose"), xs, square, np.zeros(3))
 print("the gradient check of W for its transpose:", "right" if report else "WRONG")
 assert not report
 
 # %% [markdown]
-# Forward by $W$ *and* backward to match would pass every gradient check: it is a right layer, of
-# another convention. It trains as well as yours. Its weights only fit nobody else's file.
+# Forward by $W$ *and* backward to match passes every gradient check: it is a right layer, of
+# another convention, with $W$ stored as $[\mathrm{in}, \mathrm{out}]$, as GPT-2's files have it. It
+# trains as well as yours. But weights of the one convention are nonsense in the other, and where
+# they are square nothing complains.
+
+
+# %%
+def other_convention(x, weight):
+    return x @ weight, lambda dy: (dy @ weight.T, x.T @ dy)
+
+
+assert gradcheck(other_convention, xs, square)
 
 # %% [markdown]
 # ## 10. Your turn
@@ -1073,7 +1111,8 @@ assert len(mistakes.mistakes) >= 20
 # %% [markdown]
 # ## 11. Cost
 #
-# Each of the $N \cdot \mathrm{out}$ outputs takes in multiplications and in additions:
+# Each of the $N \cdot \mathrm{out}$ outputs takes $\mathrm{in}$ multiplications and as many
+# additions:
 #
 # | line | operations |
 # |---|---|
@@ -1133,11 +1172,12 @@ assert 0.6 < share < 0.7
 # *functional*, go to the same side of the split, so that few of the held-out words have a near
 # relative in training.
 #
-# Logistic regression, the printed layer, adds up what each of the four neighbors says *by
-# itself*. A hidden layer can let them speak together. Seed 4; thresholds: the printed layer stays
-# below 90% of the held-out letters, the network with 32 hidden units is above 90%, and its loss
-# is lower by at least 0.04 nats. All have the same learning rate and the same 15 epochs. (The
-# help texts of another Python than 3.11 differ a little.)
+# Logistic regression, the printed layer, adds up what each of the four neighbors says *by itself*.
+# A hidden layer can let them speak together. Seed 4; thresholds: with 32 hidden units at least one
+# more letter in a hundred is right, and the loss is lower by at least 0.03 nats. (Recorded: 88.9%
+# and 91.2%; 0.292 and 0.239. Over five other splits the printed layer stayed below 89%, the network
+# was never below 90%.) All have the same learning rate and the same 15 epochs. The help texts of
+# another Python than 3.11 differ a little.
 
 # %%
 from pydoc_data.topics import topics
@@ -1204,8 +1244,8 @@ table(results, columns=["held-out letters", "weights", "loss (nats)", "right"])
 (loss_one, right_one), (loss_many, right_many) = (
     scored["one layer, as printed"], scored["32 hidden units"],
 )  # fmt: skip
-assert right_one < 0.90 < right_many
-assert loss_many < loss_one - 0.04
+assert right_many > right_one + 0.01
+assert loss_many < loss_one - 0.03
 
 # %% [markdown]
 # The printed layer is no fool: vowels and consonants alternate, and that much can be added up.
@@ -1239,7 +1279,7 @@ table(
     title="probability of a vowel",
     digits=2,
 )
-assert asked[0][3] > 0.95
+assert asked[0][3] > 0.9
 assert asked[0][2] > asked[0][1] + 0.1
 
 # %% [markdown]

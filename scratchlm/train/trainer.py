@@ -40,7 +40,7 @@ class TrainConfig:
     """
 
     steps: int | None = 1000
-    seconds: float | None = None  # a limit by the clock, which the schedule then follows
+    seconds: float | None = None  # a limit by the clock (after the first step), which lr follows
     batch_size: int = 12
     length: int = 64  # tokens of context in training
     lr: float = 1e-3
@@ -227,7 +227,7 @@ class Trainer:
         losses: list[float] = []
         since, steps = time.perf_counter(), 0
         with _ctrl_c() as pressed, _display(progress, self, console) as show:
-            began = time.perf_counter() - self.elapsed
+            began: float | None = None
             saved = self.step if self.step else -1
             while self.progress < 1 and not pressed.is_set():
                 try:
@@ -236,16 +236,20 @@ class Trainer:
                     raise FloatingPointError(self._explain(error)) from error
                 losses.append(loss)
                 steps += 1
+                if began is None:  # the first step compiles the kernels, which is no training time
+                    began, since, steps = time.perf_counter() - self.elapsed, time.perf_counter(), 0
                 self.elapsed = time.perf_counter() - began
                 if self.step % config.log_every == 0 or self.progress == 1 or pressed.is_set():
-                    now = time.perf_counter()
-                    rate = steps * config.batch_size * config.length / (now - since)
+                    now, rate = time.perf_counter(), {}
+                    if steps:
+                        tokens = steps * config.batch_size * config.length
+                        rate["tokens_per_second"] = round(tokens / (now - since))
                     since, steps = now, 0
                     self._log(
                         loss=float(np.mean(losses)),
                         gradient_norm=norm,
                         lr=self.optimizer.param_groups[0]["lr"],
-                        tokens_per_second=round(rate),
+                        **rate,
                     )
                     losses.clear()
                 show(loss)
@@ -429,7 +433,7 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
         TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         column("left"),
     )
-    start_step, start_time = trainer.step, time.perf_counter()
+    start_step, start_time = trainer.step + 1, trainer.elapsed  # the first step is not timed
     smooth = 0.0
     with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task("", total=1.0, step=trainer.step, loss="…", validation="…", rate="…")
@@ -440,6 +444,7 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
             if loss is not None:
                 smooth = 0.9 * smooth + 0.1 * loss if smooth else loss
             done = (trainer.step - start_step) * config.batch_size * config.length
+            took = trainer.elapsed - start_time
             evaluated = [r["validation_loss"] for r in trainer.history if "validation_loss" in r]
             bar.update(
                 task,
@@ -447,7 +452,7 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
                 step=trainer.step,
                 loss=f"{smooth:.3f}",
                 validation=f"{evaluated[-1]:.3f}" if evaluated else "…",
-                rate=f"{done / (time.perf_counter() - start_time):,.0f}",
+                rate=f"{done / took:,.0f}" if took > 0 else "…",
             )
 
         yield show

@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,6 +242,27 @@ def test_training_in_another_thread():
     thread.join()
     fit(straight)
     assert same(model, straight)
+
+
+def test_compiling_the_kernels_takes_no_training_time(monkeypatch):
+    """On a busy machine the first step may take a minute; the model still gets its own."""
+    now, steps, step = 0.0, 0, Trainer.train_step
+
+    def timed(self):
+        nonlocal now, steps
+        steps += 1
+        now += 100.0 if steps == 1 else 1.0
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", timed)
+    monkeypatch.setattr("scratchlm.train.trainer.time", SimpleNamespace(perf_counter=lambda: now))
+    trainer = fit(gpt(), config(steps=None, seconds=5.0, log_every=1, eval_every=0))
+    assert trainer.step == 6
+    assert trainer.elapsed == 5.0
+    tokens = trainer.config.batch_size * trainer.config.length  # of a step, that is of a second
+    assert [r.get("tokens_per_second") for r in trainer.history if "loss" in r] == [None] + [
+        tokens
+    ] * 5
 
 
 def test_the_clock_stops_training_and_lowers_the_rate():

@@ -20,8 +20,8 @@ CACHE = Path(__file__).parents[2] / "build" / "emulator"
 # -O1: to build takes longer than to run. Without -ffp-contract the results would differ between
 # machines with and without fused multiply-add.
 FLAGS = (
-    "-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-    "-Wno-unknown-pragmas", "-Wno-sign-compare", "-shared", "-fPIC",
+    "-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-shared", "-fPIC",
+    "-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-sign-compare",
     "-fvisibility=hidden", "-fno-gnu-unique",  # libraries side by side share no state
 )  # fmt: skip
 SANITIZERS = {

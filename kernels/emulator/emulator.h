@@ -169,7 +169,9 @@ struct State {
   long round;
   int votes, result[2];
   const Thread* first_arrival;
-  // what ThreadSanitizer knows by address: the launch's two ends, the barriers of block and warps
+  // What ThreadSanitizer knows by address: the launch's two ends, and the barriers of block and
+  // warps. A barrier has two, in turn: a thread that has gone on to the next barrier must not be
+  // taken for one that this barrier waited for.
   char start, finish;
   char* order;
   long progress;
@@ -271,8 +273,8 @@ EMULATOR_OWN inline void* shared() { return state.shared; }
 // Memory of its own for each block. ThreadSanitizer forgets what is unmapped, order included, so
 // that blocks that follow each other here count as concurrent; AddressSanitizer knows where a
 // malloc ends.
+constexpr size_t BARRIERS = 2 + 2 * WARP * (1024 / WARP);
 EMULATOR_OWN inline void new_shared(size_t size) {
-  constexpr size_t BARRIERS = 1 + 1024 / WARP;
 #if defined(__SANITIZE_THREAD__)
   state.shared = static_cast<char*>(mmap(nullptr, size + BARRIERS, PROT_READ | PROT_WRITE,
                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -287,7 +289,7 @@ EMULATOR_OWN inline void new_shared(size_t size) {
 
 EMULATOR_OWN inline void free_shared(size_t size) {
 #if defined(__SANITIZE_THREAD__)
-  munmap(state.shared, size + 1 + 1024 / WARP);
+  munmap(state.shared, size + BARRIERS);
 #else
   (void)size;
   std::free(state.shared);
@@ -418,7 +420,7 @@ EMULATOR_OWN inline int barrier(const char* operation, int line, int vote) {
     fail("divergent barrier: " + describe(*self) + ", " + describe(first));
   const long round = s.round;
   s.votes += vote;
-  release(s.order);
+  release(s.order + (round & 1));
   if (++s.arrived == s.count) {
     s.result[round & 1] = s.votes;
     s.arrived = 0;
@@ -435,7 +437,7 @@ EMULATOR_OWN inline int barrier(const char* operation, int line, int vote) {
     give_way();
   }
   self->waits_in = nullptr;
-  acquire(s.order);
+  acquire(s.order + (round & 1));
   return s.result[round & 1];
 }
 
@@ -445,7 +447,6 @@ EMULATOR_OWN inline const uint64_t* meet(const char* operation, int line, unsign
   Thread* self = state.thread;
   Warp& warp = *self->warp;
   const unsigned lane = self->number % WARP;
-  char* order = state.order + 1 + self->number / WARP;
   self->waits_in = operation;
   self->line = line;
   if (!(mask >> lane & 1)) fail(describe(*self) + ", with a mask that leaves its own lane out");
@@ -463,6 +464,7 @@ EMULATOR_OWN inline const uint64_t* meet(const char* operation, int line, unsign
   if (here.operation != operation)
     fail(describe(*self) + ", others of its warp in " + here.operation);
   const long round = here.round;
+  char* order = state.order + 2 + 2 * (self->number / WARP * WARP + which) + (round & 1);
   here.value[round & 1][lane] = value;
   here.arrived |= 1u << lane;
   if (orders_memory) release(order);

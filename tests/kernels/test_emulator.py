@@ -335,6 +335,32 @@ SANITIZED = {
     "right": ("thread", EXCHANGE.replace("BARRIER", "__syncthreads()"), 2, None),
     "right in a warp": ("thread", EXCHANGE.replace("BARRIER", "__syncwarp()"), 2, None),
     "no barrier": ("thread", EXCHANGE.replace("BARRIER", ""), 1, "data race"),
+    "no barrier before the next round": (
+        "thread",
+        """k(float* x) {
+            DYNAMIC_SHARED(float, s);
+            for (int n = 0; n < 3; ++n) {
+                s[threadIdx.x] = n;
+                __syncthreads();
+                x[threadIdx.x] += s[threadIdx.x ^ 40];
+            }
+        }""",
+        1,
+        "data race",
+    ),
+    "the same in a warp": (
+        "thread",
+        """k(float* x) {
+            DYNAMIC_SHARED(float, s);
+            for (int n = 0; n < 3; ++n) {
+                s[threadIdx.x] = n;
+                __syncwarp();
+                x[threadIdx.x] += s[threadIdx.x ^ 4];
+            }
+        }""",
+        1,
+        "data race",
+    ),
     "a shuffle is no barrier": (
         "thread",
         EXCHANGE.replace("BARRIER", "__shfl_sync(~0u, 1, 0)"),
@@ -401,7 +427,8 @@ def in_sanitizer(sanitize, order):
                 print(error, file=sys.stderr)
 
 
-@pytest.mark.parametrize("order", ["forward", pytest.param("shuffled", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["forward", "shuffled"])
 @pytest.mark.parametrize("sanitize", ["thread", "address"])
 def test_the_sanitizers_see_races_and_bounds(sanitize, order):
     said = sanitized(sanitize, f"test_emulator.in_sanitizer({sanitize!r}, {order!r})")

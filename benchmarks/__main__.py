@@ -1,4 +1,7 @@
-"""``python -m benchmarks [engine] [train_step] [imports] [--sizes nano,mid,bpe] [--json FILE]``."""
+"""``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json FILE]``.
+
+Parts: engine, attention, train_step, imports.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from . import engine, imports, train_step
+from . import attention, engine, imports, train_step
 
-PARTS = {"engine": engine, "train_step": train_step, "imports": imports}
+PARTS = {
+    "engine": engine,
+    "attention": attention,
+    "train_step": train_step,
+    "imports": imports,
+}
 
 
 def main() -> None:

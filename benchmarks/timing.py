@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median, quantiles
+
+from scratchlm.train import blas_threads
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,16 @@ class Timing:
     def milliseconds(self) -> float:
         return 1e3 * median(self.seconds)
 
+    def as_dict(self) -> dict[str, float | str]:
+        low, high = self.spread
+        return {
+            "name": self.name,
+            "ms": self.milliseconds,
+            "ratio": self.ratio,
+            "low": low,
+            "high": high,
+        }
+
     @property
     def ratio(self) -> float:
         """How many times as long as the first candidate."""
@@ -33,12 +47,17 @@ class Timing:
 
 
 def in_turns(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int = 9, repeat: int = 3
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 9,
+    repeat: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Timing]:
     """Time each candidate ``repeat`` times in a row, in each of ``rounds`` rounds.
 
     The first call of each turn is not counted: it finds another candidate's data in the caches and
-    another thread pool spinning. The order turns around with every round.
+    another thread pool spinning. The order turns around with every round. With
+    ``time.process_time`` for a clock, what other programs do in the meantime hardly counts.
     """
     names = list(candidates)
     for call in candidates.values():
@@ -50,9 +69,9 @@ def in_turns(
             call()
             times = []
             for _ in range(repeat):
-                start = time.perf_counter()
+                start = clock()
                 call()
-                times.append(time.perf_counter() - start)
+                times.append(clock() - start)
             seconds[name].append(median(times))
     first = seconds[names[0]]
     return [
@@ -68,3 +87,28 @@ def per_call(call: Callable[[], object], number: int) -> float:
     for _ in range(number):
         call()
     return (time.process_time() - start) / number
+
+
+@contextlib.contextmanager
+def limited(count: int | None) -> Iterator[Callable[[], float]]:
+    """Inside the block all libraries use ``count`` threads (None: as many as they like).
+
+    Yields:
+        the clock to read: with one thread the processor's, which other programs hardly touch.
+    """
+    if count is None:
+        yield time.perf_counter
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(blas_threads(count))
+        if importlib.util.find_spec("numba"):
+            from scratchlm_kernels.cpu import threads
+
+            stack.callback(threads.set_threads, threads.threads())
+            threads.set_threads(count)
+        if importlib.util.find_spec("torch"):
+            import torch
+
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(count)
+        yield time.process_time if count == 1 else time.perf_counter

@@ -1,6 +1,6 @@
-"""One training step of a GPT: scratchlm, PyTorch eager, and HIPS autograd.
+"""One training step of a GPT: scratchlm with kernels and without, PyTorch eager, HIPS autograd.
 
-All three have the same weights and see the same batch, so they must agree on the loss, and after a
+All have the same weights and see the same batch, so they must agree on the loss, and after a
 few AdamW steps still agree; a run in which they don't is refused. HIPS autograd has no AdamW: its
 time is that of the loss and the gradients alone.
 """
@@ -17,8 +17,9 @@ import numpy as np
 
 from scratchlm.models import GPT, GPTConfig
 from scratchlm.optim import AdamW
+from scratchlm.registry import REFERENCE, all_ops, fused_updates, use
 
-from .timing import in_turns
+from .timing import in_turns, limited
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
@@ -44,28 +45,21 @@ Step = Callable[[], float]
 
 
 def run(names: list[str] | None = None, rounds: int = 9, repeat: int = 3) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names or ["nano"]:
         size = SIZES[name]
-        makers = {"scratchlm": _scratchlm}
+        makers = {"scratchlm": _scratchlm, "scratchlm, composed": _composed}
         if importlib.util.find_spec("torch"):
             makers["PyTorch eager"] = _torch
-        if importlib.util.find_spec("autograd"):
+        if importlib.util.find_spec("autograd") and name == "nano":  # seconds a step for the others
             makers["HIPS autograd"] = _autograd
         _agree(makers, size)
         steps = {label: make(size) for label, make in makers.items()}
-        for timing in in_turns(steps, rounds=rounds, repeat=repeat):
-            low, high = timing.spread
-            rows.append(
-                {
-                    "size": name,
-                    "library": timing.name,
-                    "ms": timing.milliseconds,
-                    "ratio": timing.ratio,
-                    "low": low,
-                    "high": high,
-                }
-            )
+        for threads in (None, 1):
+            with limited(threads) as clock:
+                timings = in_turns(steps, rounds=rounds, repeat=repeat, clock=clock)
+            row = {"size": name, "threads": threads or "all"}
+            rows += [row | timing.as_dict() for timing in timings]
     return {"unit": "ms", "rows": rows}
 
 
@@ -114,6 +108,23 @@ def _scratchlm(size: Size) -> Step:
         return float(loss)
 
     return step
+
+
+def _composed(size: Size) -> Step:
+    """The same without kernels: every op composed of NumPy's."""
+    fused = [name for name, op in all_ops().items() if len(op.implementations) > 1]
+    step = _scratchlm(size)
+
+    def composed() -> float:
+        updates = dict(fused_updates)
+        fused_updates.clear()
+        try:
+            with use(**dict.fromkeys(fused, REFERENCE)):
+                return step()
+        finally:
+            fused_updates.update(updates)
+
+    return composed
 
 
 def _torch(size: Size) -> Step:
@@ -231,12 +242,14 @@ def show(result: dict[str, Any], console: Any) -> None:
     from rich.table import Table
 
     table = Table(title="One training step of a GPT, float32 (ratio: times scratchlm's)")
-    for column in ("size", "library", "ms", "ratio", "quartiles"):
-        table.add_column(column, justify="left" if column in ("size", "library") else "right")
+    for column in ("size", "threads", "library", "ms", "ratio", "quartiles"):
+        right = column in ("ms", "ratio", "quartiles")
+        table.add_column(column, justify="right" if right else "left")
     for row in result["rows"]:
         table.add_row(
             row["size"],
-            row["library"],
+            "one, CPU time" if row["threads"] == 1 else "all, wall",
+            row["name"],
             f"{row['ms']:.1f}",
             f"{row['ratio']:.2f}",
             f"{row['low']:.2f} to {row['high']:.2f}",

@@ -24,6 +24,7 @@ from ..data import Corpus, sample_batch
 from ..metrics import mean_loss
 from ..nn import Module
 from ..optim import AdamW, LRScheduler, clip_grad_norm, decay_groups, schedules
+from ..registry import get_op
 from .checkpoint import Checkpoint, check_writable, checkpoints, load_checkpoint, save_checkpoint
 
 LOG = "log.jsonl"
@@ -412,6 +413,18 @@ def _ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, former)
 
 
+_asked: list[None] = []
+
+
+def _slower() -> str | None:
+    """Why the fused kernels can't run here, if they can't; the first time only."""
+    fused = get_op("attention").implementations.get("numba")
+    if fused is None or _asked:
+        return None
+    _asked.append(None)
+    return fused.unavailable()
+
+
 @contextlib.contextmanager
 def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[[Any], None]]:
     """A progress bar with loss, rate and time left; or nothing."""
@@ -436,6 +449,9 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
     start_step, start_time = trainer.step + 1, trainer.elapsed  # the first step is not timed
     smooth = 0.0
     with Progress(*columns, console=console, expand=True) as bar:
+        missing = _slower()
+        if missing:
+            bar.console.print(f"[dim]{missing}. Without its kernels a step takes longer.[/]")
         task = bar.add_task("", total=1.0, step=trainer.step, loss="…", validation="…", rate="…")
 
         def show(loss: float | None) -> None:

@@ -1171,10 +1171,10 @@ assert 0.6 < share < 0.7
 #
 # Somebody has blotted out one letter of an English word: `fu?ction`. Is it a vowel (a, e, i, o,
 # u)? The network sees two letters to the left and two to the right, each as 27 numbers of which
-# one is 1 (26 letters, and one for "outside the word"): 108 inputs. The words are those of
-# Python's help texts. Words that begin with the same four letters, such as *function* and
-# *functional*, go to the same side of the split, so that few of the held-out words have a near
-# relative in training.
+# one is 1 (26 letters, and one for "outside the word"): 108 inputs. The words, of four letters
+# or more, are those of Python's help texts. Words that begin with the same four letters, such as
+# *function* and *functional*, go to the same side of the split, so that few of the held-out words
+# have a near relative in training.
 #
 # Logistic regression, the printed layer, adds up what each of the four neighbors says *by itself*.
 # A hidden layer can let them speak together. All train for 15 epochs with the same learning rate.

@@ -261,7 +261,8 @@ def start(
     missing = record.missing(lesson)
     if missing:
         needed = ", ".join(f"{n} ({find_lesson(n).title})" for n in missing)
-        console.print(f"  [dim]this lesson builds on {needed}, which is not done yet[/]")
+        undone = "which is" if len(missing) == 1 else "which are"
+        console.print(f"  [dim]this lesson builds on {needed}, {undone} not done yet[/]")
     console.print(
         f"\n  read it    {ME} read {number}"
         f"\n  check it   {ME} check {number} --watch"

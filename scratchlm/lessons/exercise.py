@@ -223,20 +223,47 @@ class Exercise:
                 wrong.append((number, *found))
         if not wrong:
             return Result(self.name, len(cases), gradient=self._measure(function, cases))
-        known = self._recognise(cases, mine)
+        known = self._recognise(cases, right, mine, wrong[0][1])
         same = [each for each in wrong if each[1] == wrong[0][1]]
         shown = next((each for each in same if cases[each[0]].telling), wrong[0])
         fault = self._explain(function, cases[shown[0]], *shown, known)
         return Result(self.name, len(cases), fault=fault)
 
-    def _recognise(self, cases: list[Case], mine: list[Observation]) -> Mistake | None:
+    def _recognise(
+        self,
+        cases: list[Case],
+        right: list[Observation],
+        mine: list[Observation],
+        label: str,
+    ) -> Mistake | None:
+        """The mistake that behaves the same; else one that does in ``label``, the first fault seen.
+
+        Who makes two mistakes is told the first, and the other once that one is mended.
+        """
+        partly = None
         for mistake in self.mistakes:
-            if all(
-                self._difference(seen, self.observe(mistake.function, case, number)) is None
-                for number, (case, seen) in enumerate(zip(cases, mine, strict=True))
-            ):
+            theirs = [self.observe(mistake.function, case, i) for i, case in enumerate(cases)]
+            pairs = list(zip(mine, theirs, strict=True))
+            if all(self._difference(seen, other) is None for seen, other in pairs):
                 return mistake
-        return None
+            if partly is None and label != "raised" and self._alike(label, pairs, right):
+                partly = mistake
+        return partly
+
+    def _alike(
+        self, label: str, pairs: list[tuple[Observation, Observation]], right: list[Observation]
+    ) -> bool:
+        """Whether both of each pair show the same ``label``, and what comes before it is right."""
+        for (mine, other), true in zip(pairs, right, strict=True):
+            for name in true:
+                if name == "raised" or name not in mine or name not in other:
+                    return False
+                expected = mine[name] if name == label else true[name]
+                if difference(other[name], expected, self.rtol, self.atol) is not None:
+                    return False
+                if name == label:
+                    break
+        return True
 
     def _difference(self, mine: Observation, other: Observation) -> tuple[str, str] | None:
         """The first label at which they differ, and how."""
@@ -379,8 +406,12 @@ def _call_op(function: Any, case: Case) -> tuple[list[Any], Any, bool]:
     result = function(*case.arguments, **case.options)
     if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
         raise ContractError(
-            f"must return two things, (out, vjp), and vjp must be a function; it returned "
-            f"{_brief(result)}"
+            "must return two things, (out, vjp), and vjp must be a function; it returned "
+            + (
+                f"an array of shape {result.shape}"
+                if isinstance(result, np.ndarray)
+                else _brief(result)
+            )
         )
     out, vjp = result
     if out is None:

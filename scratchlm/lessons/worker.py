@@ -34,7 +34,7 @@ def main(number: str, file: str, report: str, limit: str) -> None:
         state.update(changes)
         Path(report).write_text(json.dumps(state), encoding="utf-8")
 
-    save(at="its own lines, while it is imported")
+    save(at="the import of the file")
     with Path(f"{report}.hang").open("w", encoding="utf-8") as hang:
         faulthandler.dump_traceback_later(float(limit), exit=True, file=hang)
         module, error = import_student(Path(file))
@@ -57,15 +57,12 @@ def import_student(path: Path) -> tuple[ModuleType | None, dict[str, Any] | None
     try:
         return load_file(path, "student_exercise"), None
     except SyntaxError as error:
-        place = path.name if error.filename == str(path) else Path(error.filename or "?").name
-        line = (error.text or "").rstrip("\n")
-        caret = " " * ((error.offset or 1) - 1) + "^"
-        return None, {
-            "kind": "SyntaxError",
-            "text": error.msg,
-            "where": f"{place}, line {error.lineno}",
-            "code": f"{line}\n{caret}",
-        }
+        place = Path(error.filename or path).name
+        code = ""
+        if error.lineno is not None:  # a file that is no text has no lines
+            place += f", line {error.lineno}"
+            code = f"{(error.text or '').rstrip()}\n{' ' * ((error.offset or 1) - 1)}^"
+        return None, {"kind": "SyntaxError", "text": error.msg, "where": place, "code": code}
     except (Exception, SystemExit) as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         lines = [

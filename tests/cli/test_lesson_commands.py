@@ -146,7 +146,11 @@ def test_check_runs_the_named_file_and_no_other(student):
         ("", ["there is no linear in the file", "it defines nothing"]),
         ("def linaer(): ...\n", ["there is no linear in the file", "it defines linaer"]),
         ("linear = 3\n", ["linear is no function", "it is 3"]),
-        ("def linear(x, weight, bias=None):\n    return x\n", ["must return two things"]),
+        (
+            "def linear(x, weight, bias=None):\n    return x\n",
+            ["must return two things", "returned an array of shape"],
+        ),
+        ("\0", ["SyntaxError", "null bytes", "mine.py"]),
         (
             "def linear(x, weight, bias=None):\n    return x @ weight\n",
             ["line 2: return x @ weight"],

@@ -142,9 +142,40 @@ def test_a_mistake_is_recognised_only_if_it_fits_every_input():
         y, vjp = overflows(x)
         return y, lambda dy: 2 * vjp(dy)
 
+    def other_values(x):
+        y, vjp = overflows(x)
+        return y * 1.001, vjp
+
+    # of two mistakes the first is told by name, and the other once that one is mended
     fault = softmax.check(overflows_and_more).fault
+    assert fault.mistake == "no maximum"
+    assert fault.what == "softmax: out is not right"
+    fault = softmax.check(other_values).fault
     assert fault.mistake == ""
     assert fault.looks_like == ""
+
+
+def test_of_two_mistakes_the_one_is_named_that_shows_first():
+    def double(x):
+        y, vjp = ops.tanh(x)
+        return 2 * y, lambda dy: 2 * vjp(dy)
+
+    def flipped(x):
+        y, vjp = ops.tanh(x)
+        return y, lambda dy: -vjp(dy)
+
+    def flipped_and_wide(x):
+        y, vjp = flipped(x)
+        return y, lambda dy: vjp(dy).astype(np.float64)
+
+    def double_and_flipped(x):
+        return double(x)[0], flipped(x)[1]
+
+    known = [Mistake("double", double, "twice", "half"), Mistake("flip", flipped, "sign", "minus")]
+    made = exercise(ops.tanh, cases(normal((2, 3))), known)
+    assert made.check(flipped_and_wide).fault.mistake == "flip"
+    assert made.check(double_and_flipped).fault.mistake == "double"
+    assert made.check(lambda x: (3 * ops.tanh(x)[0], flipped(x)[1])).fault.mistake == ""
 
 
 def test_a_refusal_is_part_of_the_contract():

@@ -15,7 +15,8 @@ from .page import Cell
 WIDTH = 72  # columns of a formula, so that it fits an ordinary terminal, indented
 
 _BLOCK = re.compile(r"^[ \t]*\$\$(.+?)\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
-_INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\d$])")
+# a formula may go on in the next line, but not beyond a paragraph
+_INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)((?:[^$\n]|\n(?!\s*\n))+?)(?<!\s)\$(?![\d$])")
 _CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
 
 

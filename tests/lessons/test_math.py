@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
 from scratchlm.lessons import all_lessons, math, render
 
@@ -102,3 +103,17 @@ def test_wide_formulas_are_cut_at_their_gaps_and_lose_nothing():
     assert max(map(cell_len, lines)) <= render.WIDTH
     assert [line for line in lines if line.startswith("n = ")]
     assert "g" * 90 in render._drawn("g" * 90).replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the sum $a_1 +\nb_2$ ends", "the sum a₁ + b₂ ends"),
+        ("costs $3 and $4, not $x^2$", "costs $3 and $4, not x²"),
+        ("a $x and\n\nanother $y_1$", "a $x and another y₁"),
+    ],
+)
+def test_formulas_in_a_paragraph(text, shown):
+    out = io.StringIO()
+    Console(file=out, width=70).print(*render.markdown(text))
+    assert " ".join(out.getvalue().split()) == shown

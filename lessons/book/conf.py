@@ -25,6 +25,8 @@ nb_merge_streams = True
 
 html_theme = "furo"
 html_title = "scratchlm"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
 html_copy_source = False
 exclude_patterns = ["_build", "conf.py", "pages/contents.md"]
 

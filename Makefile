@@ -31,7 +31,7 @@ QUICK := not slow and not parity
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tour test lint format types parity lessons slow no-numba minimal book bench clean
+.PHONY: help tour test lint format types parity kernels lessons slow no-numba minimal book bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,11 +61,16 @@ parity: $(VENV)/ready-parity-$(KEY) ## compare with PyTorch, transformers and HI
 	@$(PY) -c 'import autograd, torch, transformers'
 	@$(PARALLEL) -m parity
 
+# Skips visibly, with the reason, where there is no g++, no NVRTC or no GPU.
+kernels: $(VENV)/ready-kernels-$(KEY) ## the CUDA kernels without a GPU: values, races, bounds, registers
+	@$(PARALLEL) -m "not parity" tests/kernels/test_emulator.py tests/kernels/test_cuda*.py
+
 lessons: $(VENV)/ready-test-$(KEY) ## run every page, stub, solution and mistake of the lessons
 	@$(PARALLEL) -m "not parity" tests/lessons
 
-slow: $(VENV)/ready-test-$(KEY) ## the long tests, those of the lessons aside
-	@$(PARALLEL) -m "slow and not parity" --ignore tests/lessons
+slow: $(VENV)/ready-test-$(KEY) ## the long tests, those of the lessons and of `make kernels` aside
+	@$(PARALLEL) -m "slow and not parity" --ignore tests/lessons --ignore tests/kernels/test_emulator.py \
+	  --ignore tests/kernels/test_cuda.py --ignore tests/kernels/test_cuda_gates.py
 
 no-numba: $(VENV)/ready-test-$(KEY) ## the test suite as on a machine that has no Numba
 	@$(PARALLEL) -m "$(QUICK)" -p tests.plugins.block_imports --block numba

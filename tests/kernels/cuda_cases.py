@@ -19,7 +19,8 @@ Move = Callable[[np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an op; ``steep`` where rounding is magnified on the way."""
+    """One call of an op; ``steep`` where rounding is magnified on the way, ``whole`` for cotangents
+    that add up exactly in any order."""
 
     op: str
     label: str
@@ -27,6 +28,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     implementation: str = "cuda"
     steep: bool = False
+    whole: bool = False
 
     def __str__(self) -> str:
         return f"{self.op}-{self.implementation}-{self.label}"
@@ -45,12 +47,13 @@ def run(case: Case, to: Move = standin.asarray) -> list[np.ndarray | None]:
     assert kernel.supports(*arrays, **options), "the composed op would run"
     out, vjp = kernel.function(*arrays, **options)
     outs = [to_host(y) for y in as_tuple(out)]
-    gradients = as_tuple(vjp(*(_moved(c, to) for c in _cotangents(outs))))
+    gradients = as_tuple(vjp(*(_moved(c, to) for c in _cotangents(case, outs))))
     return [*outs, *(None if g is None else to_host(g) for g in gradients)]
 
 
-def _cotangents(outs: list[np.ndarray]) -> tuple[Any, ...]:
-    return random_cotangents(tuple(outs), np.random.default_rng(7))
+def _cotangents(case: Case, outs: list[np.ndarray]) -> tuple[Any, ...]:
+    cotangents = random_cotangents(tuple(outs), np.random.default_rng(7))
+    return tuple(np.round(8 * c) / 8 for c in cotangents) if case.whole else cotangents
 
 
 def composed(case: Case, dtype: str) -> list[np.ndarray | None]:
@@ -64,7 +67,7 @@ def composed(case: Case, dtype: str) -> list[np.ndarray | None]:
     )
     outs = list(as_tuple(out))
     single = [np.asarray(y, np.float32) for y in outs]
-    return [*outs, *as_tuple(vjp(*map(cast, _cotangents(single))))]
+    return [*outs, *as_tuple(vjp(*map(cast, _cotangents(case, single))))]
 
 
 def _error(want: np.ndarray, have: np.ndarray) -> float:
@@ -179,11 +182,90 @@ def attention_all() -> Iterator[Case]:
                 yield attention(40, 17, batch=batch, group=group, causal=True, version=version)
 
 
+# -- rows and elements -----------------------------------------------------------------------------
+
+
+def layer_norm(shape: tuple[int, ...], given: str = "wb", **options: Any) -> Case:
+    """``given``: which of weight and bias there are."""
+    rng = np.random.default_rng([*shape, len(given)])
+    arrays = [rng.standard_normal(shape).astype(np.float32) * 3 + 1]
+    for which in "wb":
+        p = rng.standard_normal(shape[-1]).astype(np.float32)
+        arrays.append(p if which in given else None)
+    # two numbers that are nearly equal, or one alone, make a norm as steep as 1 / sqrt(eps)
+    return Case("layer_norm", f"{shape}-{given}", tuple(arrays), options, steep=shape[-1] < 3)
+
+
+def cross_entropy(
+    shape: tuple[int, ...], ignored: float = 0.0, size: float = 1.0, dtype: Any = np.int64,
+    **options: Any,
+) -> Case:  # fmt: skip
+    """``ignored``: the share of targets that do not count."""
+    rng = np.random.default_rng([*shape])
+    logits = rng.standard_normal(shape).astype(np.float32) * np.float32(size)
+    target = rng.integers(0, shape[-1], shape[:-1]).astype(dtype)
+    target = np.where(rng.random(shape[:-1]) < ignored, options.get("ignore_index", -100), target)
+    label = f"{shape}-{ignored:g}-{size:g}-{np.dtype(dtype)}-" + "-".join(
+        map(str, options.values())
+    )
+    return Case("cross_entropy", label, (logits, target.astype(dtype)), options, steep=size > 1)
+
+
+def gelu(shape: tuple[int, ...], approximate: str) -> Case:
+    x = np.random.default_rng([*shape]).uniform(-9, 9, shape).astype(np.float32)
+    return Case("gelu", f"{shape}-{approximate}", (x,), {"approximate": approximate})
+
+
+def embedding(shape: tuple[int, ...], rows: int, width: int, dtype: Any = np.int64) -> Case:
+    rng = np.random.default_rng([*shape, rows, width])
+    ids = rng.integers(0, rows, shape).astype(dtype)
+    weight = rng.standard_normal((rows, width)).astype(np.float32)
+    label = f"{shape}-{rows}x{width}-{np.dtype(dtype)}"
+    return Case("embedding", label, (ids, weight), whole=True)
+
+
+def rows_few() -> Iterator[Case]:
+    """Every edge once."""
+    yield layer_norm((1, 1))
+    yield layer_norm((31,), "")
+    yield layer_norm((5, 33), "w")
+    yield layer_norm((2, 35, 100), eps=0.1)
+    yield layer_norm((300, 7), "b")
+    yield cross_entropy((1,))
+    yield cross_entropy((5, 1))
+    yield cross_entropy((3, 4, 33), 0.3)
+    yield cross_entropy((4, 1000), reduction="sum", size=1e4)
+    yield cross_entropy((2, 3, 128), 0.5, reduction="none", dtype=np.int32)
+    yield cross_entropy((4, 10), 1.0, ignore_index=3)
+    for approximate in ("none", "tanh"):
+        yield gelu((1,), approximate)
+        yield gelu((3, 7, 40), approximate)
+    yield embedding((1,), 1, 1)
+    yield embedding((3, 50), 4, 33)
+    yield embedding((7,), 5, 130, np.int32)
+
+
+def rows_all() -> Iterator[Case]:
+    """The whole grid."""
+    yield from rows_few()
+    for n in LENGTHS:
+        for width in (1, 2, 31, 32, 33, 64, 257):
+            for given in ("", "w", "b", "wb"):
+                yield layer_norm((n, width), given)
+            for reduction in ("mean", "sum", "none"):
+                for ignored in (0.0, 0.4):
+                    for size in (1.0, 1e4):
+                        yield cross_entropy((n, width), ignored, size, reduction=reduction)
+            yield embedding((n,), 5, width)
+        for approximate in ("none", "tanh"):
+            yield gelu((n, 5), approximate)
+
+
 def all_few() -> list[Case]:
     """The short list, of every kernel."""
-    return [*attention_few()]
+    return [*attention_few(), *rows_few()]
 
 
 def everything() -> list[Case]:
     """The long list, of every kernel."""
-    return [*attention_all()]
+    return [*attention_all(), *rows_all()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import emulator
@@ -93,11 +94,22 @@ def emulated(edit: Edit = str, **options: Any) -> Iterator[Emulated]:
         standin.namespace.empty = former
 
 
-def planted(old: str, new: str, times: int = 1) -> Edit:
-    """An edit that plants a fault; the place must be there, so that no fault is planted in vain."""
+@dataclass(frozen=True)
+class Planted:
+    """An edit that plants a fault into one source, at the n-th place where ``old`` stands."""
 
-    def edit(code: str) -> str:
-        assert code.count(old) >= times, f"the source has no longer {old!r}"
-        return code.replace(old, new)
+    source: str
+    old: str
+    new: str
+    nth: int = 0
 
-    return edit
+    def __call__(self, code: str) -> str:
+        if f'#line 1 "{self.source}"' not in code:
+            return code
+        parts = code.split(self.old)
+        assert len(parts) > self.nth + 1, f"{self.source} has no longer {self.old!r}"
+        head, tail = parts[: self.nth + 1], parts[self.nth + 1 :]
+        return self.old.join(head) + self.new + self.old.join(tail)
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.old.strip()} -> {self.new.strip() or 'nothing'}"

@@ -120,3 +120,50 @@ for _version in (1, 2):
         "attention", "attention", _can_attend, name=f"cuda-v{_version}", priority=-1,
         version=_version,
     )  # fmt: skip
+
+
+# -- rows and elements -----------------------------------------------------------------------------
+
+
+def _can_normalise(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> bool:
+    given = [p for p in (weight, bias) if p is not None]
+    return _floats(x, *given) and x.ndim > 0 and all(p.shape == x.shape[-1:] for p in given)
+
+
+def _can_lose(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> bool:
+    return (
+        weight is None
+        and not label_smoothing
+        and reduction in ("mean", "sum", "none")
+        and _floats(logits)
+        and _ids(target, logits)
+        and logits.ndim > 0
+        and target.shape == logits.shape[:-1]
+    )
+
+
+def _can_gelu(x: Any, *, approximate: str = "none") -> bool:
+    return _floats(x) and approximate in ("none", "tanh")
+
+
+def _can_embed(ids: Any, weight: Any) -> bool:
+    return _floats(weight) and _ids(ids, weight) and weight.ndim == 2 and ids.size > 0
+
+
+def _ids(ids: Any, beside: Any) -> bool:
+    """Integers on the same GPU."""
+    return type(ids) is type(beside) and ids.device == beside.device and ids.dtype.kind in "iu"
+
+
+_register("layer_norm", "rows", _can_normalise)
+_register("cross_entropy", "rows", _can_lose)
+_register("gelu", "rows", _can_gelu)
+_register("embedding", "rows", _can_embed)

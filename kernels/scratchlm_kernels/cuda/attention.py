@@ -29,13 +29,13 @@ class Forward:
 
 FORWARD = {
     1: Forward(
-        Kernel("attention_v1.cu", "attention_forward_v1", registers=64),
+        Kernel("attention_v1.cu", "attention_forward_v1", registers=80),
         rows=1,
         block=(128,),
         shared=lambda head, keys: keys + 128 // 32,
     ),
     2: Forward(
-        Kernel("attention_v2.cu", "attention_forward_v2", registers=96),
+        Kernel("attention_v2.cu", "attention_forward_v2", registers=112),
         rows=8,
         block=(32, 8),
         shared=lambda head, keys: (8 + 2 * 32) * (head + 1),

@@ -23,7 +23,7 @@ __device__ float over_block(float x, bool greatest, float* scratch) {
   return x;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_v1(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward_v1(
     const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v,
     const bool* __restrict__ allowed, const float* __restrict__ bias, long long mask_batch,
     long long mask_head, long long mask_row, long long mask_column, float* __restrict__ y,

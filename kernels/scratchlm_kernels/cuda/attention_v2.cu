@@ -23,7 +23,7 @@ __device__ void load(float* tile, const float* x, int rows, int first, int lengt
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_v2(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward_v2(
     const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v,
     const bool* __restrict__ allowed, const float* __restrict__ bias, long long mask_batch,
     long long mask_head, long long mask_row, long long mask_column, float* __restrict__ y,
@@ -62,9 +62,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_v2(
     m = m_new;
 
     // this lane's features
+    #pragma unroll
     for (int f = 0; f < FEATURES; ++f) sum[f] *= shrink;
     for (int t = 0; t < KEYS; ++t) {
       const float weight = __shfl_sync(ALL_LANES, p, t);
+      #pragma unroll
       for (int f = 0; f < FEATURES; ++f) {
         const int c = lane + f * WARP;
         if (c < HEAD) sum[f] += weight * values[t * STRIDE + c];
@@ -74,6 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_v2(
   }
 
   if (i >= N) return;
+  #pragma unroll
   for (int f = 0; f < FEATURES; ++f) {
     const int c = lane + f * WARP;
     if (c < e) y[((size_t)head * N + i) * e + c] = sum[f] * inverse(l);

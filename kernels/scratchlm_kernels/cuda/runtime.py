@@ -37,6 +37,12 @@ class Kernel:
     name: str
     registers: int
 
+    def __post_init__(self) -> None:
+        all_kernels.append(self)
+
+
+all_kernels: list[Kernel] = []  # every kernel that a launcher has named
+
 
 class Runtime:
     """How to compile for arrays of one package, and how to treat them."""

@@ -32,6 +32,18 @@ def unavailable() -> str | None:
     return None
 
 
+def _load(module: str) -> Any:
+    _prepare()
+    return importlib.import_module(f".{module}", __name__)
+
+
+@functools.cache
+def _prepare() -> None:
+    from .scratch import keep_freed_memory
+
+    keep_freed_memory()
+
+
 def _register(
     op: str, module: str, can: Callable[..., bool], pays: Callable[..., bool]
 ) -> Callable[..., Any]:
@@ -39,7 +51,7 @@ def _register(
 
     @functools.cache
     def kernel() -> Callable[..., Any]:
-        return getattr(importlib.import_module(f".{module}", __name__), op)
+        return getattr(_load(module), op)
 
     def run(*arrays: Any, **options: Any) -> Any:
         if can(*arrays, **options):
@@ -205,7 +217,7 @@ def adam_step(p: Any, g: Any, m: Any, v: Any, t: int, **options: Any) -> bool:
 
 @functools.cache
 def _adam() -> Callable[..., None]:
-    return importlib.import_module(".adam", __name__).adam_step
+    return _load("adam").adam_step
 
 
 fused_updates["adam_step"] = adam_step

@@ -160,8 +160,8 @@ def _check_options(temperature: float, top_k: int | None, vocab_size: int | None
         or top_k < 1
         or (vocab_size is not None and top_k > vocab_size)
     ):
-        among = "" if vocab_size is None else f" of the {vocab_size} in the vocabulary"
+        most = "" if vocab_size is None else f", and at most {vocab_size}, the whole vocabulary"
         raise ValueError(
-            f"generate: top_k={top_k} must be a number of tokens, at least 1{among}; "
+            f"generate: top_k={top_k} must be a whole number, at least 1{most}; "
             "None draws among all"
         )

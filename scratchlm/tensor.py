@@ -286,7 +286,13 @@ class Tensor:
             raise TypeError(
                 f"in-place change of {self.dtype} values by {value.dtype} would round them"
             )
-        self.data[_plain_index(index)] = value
+        try:
+            self.data[_plain_index(index)] = value
+        except ValueError as error:
+            raise ValueError(
+                f"in-place change of a tensor of shape {self.shape} by values of shape "
+                f"{value.shape}: {error}"
+            ) from None
         self.bump_version()
         return self
 
@@ -392,7 +398,13 @@ class Tensor:
     def transpose(self, axis0: int, axis1: int) -> Tensor:
         """Two axes swapped."""
         axes = list(range(self.ndim))
-        axes[axis0], axes[axis1] = axes[axis1], axes[axis0]
+        try:
+            axes[axis0], axes[axis1] = axes[axis1], axes[axis0]
+        except IndexError:
+            raise ValueError(
+                f"transpose: axes {axis0} and {axis1} for shape {self.shape}: it has {self.ndim} "
+                "axes, counted from 0 (or from -1, backwards)"
+            ) from None
         return apply("permute", self, axes=tuple(axes))
 
     def broadcast_to(self, *shape: Any) -> Tensor:
@@ -801,7 +813,10 @@ def _to_array(data: Any, dtype: Any) -> Array:
     if isinstance(data, Tensor):
         data = data.data
     elif isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
-        raise TypeError("Tensor([...]) of tensors would lose their gradients; use functional.stack")
+        raise TypeError(
+            "a list of tensors is no tensor, and made one it would lose their gradients; "
+            "functional.stack and concatenate take them one by one: stack(*tensors)"
+        )
     if _is_array(data):
         array = np.asarray(data) if isinstance(data, np.ndarray) else data  # no subclasses
     else:

@@ -120,7 +120,7 @@ def test_nothing_to_write(model):
         ([1], {"temperature": -1}, ValueError, "temperature=-1 must be finite"),
         ([1], {"temperature": np.nan}, ValueError, "temperature=nan"),
         ([1], {"temperature": np.inf}, ValueError, "temperature=inf"),
-        ([1], {"top_k": 0}, ValueError, "top_k=0 .* at least 1 of the 7"),
+        ([1], {"top_k": 0}, ValueError, "top_k=0 .* at most 7"),
         ([1], {"top_k": 8}, ValueError, "top_k=8"),
         ([1], {"top_k": 1.5}, ValueError, "top_k=1.5"),
         ([1], {"greedy": True, "temperature": 0.5}, ValueError, "greedy takes the likeliest"),

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchlm import Tensor, debug, detect_anomaly, enable_grad, is_grad_enabled, no_grad
+from scratchlm import functional as F
 from scratchlm.registry import Op
 from scratchlm.tensor import apply, unbroadcast
 
@@ -1050,3 +1051,34 @@ def test_nothing_recurses():
     finally:
         sys.setrecursionlimit(limit)
     assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_a_retained_gradient_is_memory_of_its_own() -> None:
+    """Sum and add hand their cotangent on as it is: each ``.grad`` must be a copy of it."""
+    x = Tensor(np.arange(3.0), requires_grad=True)
+    y = x + 1
+    y.retain_grad()
+    given = np.ones(3)
+    y.backward(given)
+    assert x.grad is not None
+    assert y.grad is not None
+    for a, b in ((x.grad.data, y.grad.data), (x.grad.data, given), (y.grad.data, given)):
+        assert not np.shares_memory(a, b)
+    y.grad.data[...] = np.nan
+    assert x.grad.tolist() == given.tolist() == [1, 1, 1]
+
+
+def test_axes_that_are_not_there_and_values_that_do_not_fit_are_named() -> None:
+    x = Tensor(np.ones((2, 3)))
+    with pytest.raises(
+        ValueError, match=r"transpose: axes 0 and 5 for shape \(2, 3\): it has 2 axes"
+    ):
+        x.transpose(0, 5)
+    with pytest.raises(ValueError, match=r"transpose: axes -1 and -2 for shape \(2,\)"):
+        _ = Tensor(np.ones(2)).mT
+    with pytest.raises(ValueError, match=r"tensor of shape \(2, 3\) by values of shape \(4,\)"):
+        x.copy_(np.zeros(4))
+    assert x.tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert F.stack(x, x).shape == (2, 2, 3)
+    with pytest.raises(TypeError, match=r"one by one: stack\(\*tensors\)"):
+        F.stack([x, x])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from typing import Any
 
 COMMANDS = {  # in the order of the help
@@ -26,7 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     screen.prepare()
     try:
-        build()(args=arguments, prog_name="scratchlm")
+        with warnings.catch_warnings():
+            warnings.showwarning = screen.say_warning
+            build()(args=arguments, prog_name="scratchlm")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, OSError) and error.filename:
             screen.say_failure(f"{error.filename}: {error.strerror}", fix=_remedy(error))

@@ -55,6 +55,8 @@ def gradcheck(
     `scratchlm gradcheck softmax --shape 3x4 --option axis=0`
     """
     file, _, name = target.rpartition(":")
+    if not file and name.endswith(".py"):
+        fail(f"{name} alone: say which function of it, as {name}:softmax", code=2)
     try:
         report = check_file(
             file or None, name, shape or [], options=option or [], ints=ints or [],
@@ -66,7 +68,9 @@ def gradcheck(
         )
         fail(str(what), fix="scratchlm gradcheck --help", code=2)
     except Exception as error:
-        fail(f"{type(error).__name__}: {error}", why=_line_of(file, error), code=2)
+        undefined = "NaN or infinity" in str(error) and not positive
+        fix = "--positive draws inputs above 0" if undefined else ""
+        fail(f"{type(error).__name__}: {error}", why=_line_of(file, error), fix=fix, code=2)
     if as_json:
         print(json.dumps(report.as_dict()))
     else:
@@ -125,6 +129,7 @@ def check_file(
             x = rng.standard_normal(shape)
             inputs.append(np.abs(x) + 0.1 if positive else x)
     keywords = dict(_option(text) for text in options)
+    _check_keywords(signature, function_name, keywords)
 
     def with_options(*arrays: Any) -> Any:
         fresh = {k: v() if isinstance(v, _Generator) else v for k, v in keywords.items()}
@@ -180,6 +185,22 @@ def _input_names(signature: inspect.Signature, function: str, count: int) -> lis
             "give one --shape for each input, as --shape 3x4"
         )
     return names[:count]
+
+
+def _check_keywords(signature: inspect.Signature, function: str, given: dict[str, Any]) -> None:
+    """Each keyword that the function needs is given, and no other than it has."""
+    parameters = signature.parameters.values()
+    own = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    unknown = [name for name in given if name not in own]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        raise _Usage(
+            f"--option {unknown[0]}: {function} has no such keyword; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+    for name, p in own.items():
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and name not in given:
+            raise _Usage(f"{function} needs the keyword {name}: give it as --option {name}=...")
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,6 +28,11 @@ def say_failure(what: str, *, why: str = "", fix: str = "") -> None:
             indented = words.replace("\n", "\n       ")
             text.append(f"\n  {label}  ", style="dim").append(indented)
     errors.print(text)
+
+
+def say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as a line for people: without its category and the line of code it came from."""
+    errors.print(Text("! ", style="yellow").append(str(message), style="default"))
 
 
 def prepare() -> None:

@@ -109,7 +109,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _read(path)
     found = checkpoints(path)
     if not found:
-        raise FileNotFoundError(f"load_checkpoint: {path} is no checkpoint, and holds none")
+        raise FileNotFoundError(
+            f"load_checkpoint: {path} is no checkpoint, and holds none; name the folder that "
+            "training wrote to, or a checkpoint-<step> in it"
+        )
     for candidate in reversed(found):
         try:
             checkpoint = _read(candidate)

@@ -466,7 +466,7 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
                 task,
                 completed=trainer.progress,
                 step=trainer.step,
-                loss=f"{smooth:.3f}",
+                loss=f"{smooth:.3f}" if smooth else "…",
                 validation=f"{evaluated[-1]:.3f}" if evaluated else "…",
                 rate=f"{done / took:,.0f}" if took > 0 else "…",
             )

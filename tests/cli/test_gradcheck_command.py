@@ -108,7 +108,10 @@ def test_options_ops_tensors_and_positive_inputs(mine):
         (["{}:embedding", "--shape", "3", "--shape", "4x2", "--ints", "i=0:9"], "ids, weight"),
         (["{}:scaled", "--shape", "3", "--option", "by"], "write it as name=value"),
         (["{}:unfinished", "--shape", "3"], "line 32: raise NotImplementedError"),
-        (["{}:log", "--shape", "3"], "NaN or infinity"),
+        (["{}:log", "--shape", "3"], "fix --positive draws inputs above 0"),
+        (["{}:scaled", "--shape", "3"], "scaled needs the keyword by: give it as --option by="),
+        (["softmax", "--shape", "3", "--option", "axes=1"], "no such keyword; it has axis"),
+        (["{}"], "alone: say which function of it"),
         (["{}x:log", "--shape", "3"], "No such file"),
         (["softmx", "--shape", "3"], "did you mean softmax"),
     ],
@@ -118,6 +121,14 @@ def test_what_is_not_understood(mine, capsys, arguments, words):
     arguments[0] = arguments[0].format(mine)
     assert run(*arguments) == 2
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.filterwarnings("always:invalid value encountered:RuntimeWarning")
+def test_a_warning_is_a_line_for_people(mine, capsys):
+    run(f"{mine}:log", "--shape", "3")
+    err = capsys.readouterr().err
+    assert "! invalid value encountered in log\n" in err
+    assert "RuntimeWarning" not in err
 
 
 def test_check_file_returns_the_report(mine):

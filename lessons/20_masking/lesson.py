@@ -58,13 +58,15 @@ assert share_guessed(causal=True) < 0.25
 # ## 3. Formula
 #
 # **As printed.** None of the five documents has a mask, neither the word nor a formula. D1 §3.1 and
-# D3 §4.1 describe an encoder and a decoder. In D1 §3.2.2 the decoder's first five steps are those
-# of the encoder, with the same self-attention, and the sixth predicts one word after another. D3
-# §4.1 calls the decoder similar to the encoder and adds cross-attention. The formula that both
-# print, $\mathrm{softmax}(QK^T / \sqrt{d_k})V$, lets every position see all others.
+# D3 §4.1 describe an encoder and a decoder. In D1 §3.2.2 the decoder's first four steps are those
+# of the encoder, with the same self-attention; a fifth gives the output, and a sixth predicts one
+# word after another. D3 §4.1 calls the decoder similar to the encoder and adds self-attention and
+# cross-attention. The formula that both print, $\mathrm{softmax}(QK^T / \sqrt{d_k})V$, lets every
+# position see all others.
 #
 # Blanks occur twice: D2 §5.2.4 pads its input to a fixed length, and D3 §5.2 pads sentences of five
-# words to 512 tokens. What keeps some 500 blanks out of the attention is said nowhere.
+# words to 512 tokens. What keeps some 500 blanks out of the attention is not said: the tokenizer
+# returns a mask, and the program passes it on unnamed.
 #
 # **As published.** Vaswani et al. 2017, §3.1: the prediction for a position may depend only on
 # outputs before it. And §3.2.3 tells how: inside the attention, the inputs of the softmax that
@@ -77,18 +79,18 @@ assert share_guessed(causal=True) < 0.25
 # $$
 #
 # Since $e^{-\infty} = 0$, the sum in the softmax runs over the visible keys alone. Write
-# $\mathcal{V}_n$ for the set of keys that query $n$ may see:
+# $\mathcal{U}_n$ for the set of keys that query $n$ may see:
 #
 # $$
-# A_{nm} = \frac{e^{S_{nm}}}{\sum_{j \in \mathcal{V}_n} e^{S_{nj}}}
-# \text{ for } m \in \mathcal{V}_n, \quad A_{nm} = 0 \text{ otherwise}
+# A_{nm} = \frac{e^{S_{nm}}}{\sum_{j \in \mathcal{U}_n} e^{S_{nj}}}
+# \text{ for } m \in \mathcal{U}_n, \quad A_{nm} = 0 \text{ otherwise}
 # $$
 #
 # | symbol | variable | shape | what it is |
 # |---|---|---|---|
 # | $S$ | `S` | `[N, M]` | scores $QK^T / \sqrt{d}$ |
 # | $B$ | `B` | `[N, M]` | 0 or $-\infty$, added to the scores |
-# | $m \in \mathcal{V}_n$ | `mask` | broadcasts to `[N, M]` | True: query $n$ may see key $m$ |
+# | $m \in \mathcal{U}_n$ | `mask` | broadcasts to `[N, M]` | True: query $n$ may see key $m$ |
 # | $A$ | `A` | `[N, M]` | weights: a row sums to 1, or is 0 where nothing is visible |
 #
 # Two masks are used everywhere.
@@ -102,7 +104,7 @@ assert share_guessed(causal=True) < 0.25
 # triangle. A model that writes keeps the keys of the past and computes one new query: $N = 1$, and
 # that query may see everything (lesson 30).
 #
-# What does $\mathcal{V}_n$ empty mean? The formula says $0/0$. The library's convention: $A_n = 0$
+# What does $\mathcal{U}_n$ empty mean? The formula says $0/0$. The library's convention: $A_n = 0$
 # and $y_n = 0$.
 
 # %% [markdown]
@@ -240,9 +242,9 @@ assert np.array_equal(
 # the same? With $Z_n = \sum_j e^{S_{nj}}$ over all keys, for a visible $m$:
 #
 # $$
-# \frac{A_{nm}}{\sum_{j \in \mathcal{V}_n} A_{nj}}
-# = \frac{e^{S_{nm}} / Z_n}{\sum_{j \in \mathcal{V}_n} e^{S_{nj}} / Z_n}
-# = \frac{e^{S_{nm}}}{\sum_{j \in \mathcal{V}_n} e^{S_{nj}}}
+# \frac{A_{nm}}{\sum_{j \in \mathcal{U}_n} A_{nj}}
+# = \frac{e^{S_{nm}} / Z_n}{\sum_{j \in \mathcal{U}_n} e^{S_{nj}} / Z_n}
+# = \frac{e^{S_{nm}}}{\sum_{j \in \mathcal{U}_n} e^{S_{nj}}}
 # $$
 #
 # $Z_n$ cancels: on paper it is the same. In floating point $Z_n$ has to be a number first. If one
@@ -305,10 +307,10 @@ def agree(name, mine, measured):
 # %% [markdown]
 # ### Step 1: the Jacobian of a softmax with hidden keys
 #
-# One row, $n$ left out. With $Z = \sum_{j \in \mathcal{V}} e^{S_j}$,
+# One row, $n$ left out. With $Z = \sum_{j \in \mathcal{U}} e^{S_j}$,
 #
 # $$
-# A_m = \begin{cases} e^{S_m} / Z & m \in \mathcal{V} \\ 0 & \text{otherwise} \end{cases}
+# A_m = \begin{cases} e^{S_m} / Z & m \in \mathcal{U} \\ 0 & \text{otherwise} \end{cases}
 # $$
 #
 # How does $A_m$ move with $S_l$? There are four cases.
@@ -330,7 +332,7 @@ def agree(name, mine, measured):
 # matrix:
 #
 # $$
-# J = \begin{pmatrix} J_{\mathcal{V}} & 0 \\ 0 & 0 \end{pmatrix}
+# J = \begin{pmatrix} J_{\mathcal{U}} & 0 \\ 0 & 0 \end{pmatrix}
 # $$
 
 # %%
@@ -383,9 +385,9 @@ assert dS[0, 2] == 0
 #
 # $$
 # \begin{aligned}
-# dV_{me} &= \sum_{n : \, m \in \mathcal{V}_n} A_{nm} dY_{ne} \\
-# dQ_{ni} &= s \sum_{m \in \mathcal{V}_n} dS_{nm} K_{mi} \\
-# dK_{mi} &= s \sum_{n : \, m \in \mathcal{V}_n} dS_{nm} Q_{ni}
+# dV_{me} &= \sum_{n : \, m \in \mathcal{U}_n} A_{nm} dY_{ne} \\
+# dQ_{ni} &= s \sum_{m \in \mathcal{U}_n} dS_{nm} K_{mi} \\
+# dK_{mi} &= s \sum_{n : \, m \in \mathcal{U}_n} dS_{nm} Q_{ni}
 # \end{aligned}
 # $$
 #
@@ -421,7 +423,7 @@ assert (dv_first[2] == 0).all()
 # %% [markdown]
 # ### Step 4: nothing to see
 #
-# If $\mathcal{V}_n$ is empty, $y_n = 0$ whatever $q$, $k$ and $v$ are. A constant has derivative 0,
+# If $\mathcal{U}_n$ is empty, $y_n = 0$ whatever $q$, $k$ and $v$ are. A constant has derivative 0,
 # and the formula agrees: $A_n = 0$, so $dS_n = 0$.
 #
 # The usual code has no such convention. Its row is $0 / 0$, which is NaN. People say: that row is
@@ -528,14 +530,24 @@ show(
 #
 # ### Masks, and maps under them
 #
-# Six positions, one and the same matrix of scores, six masks. Upper row: light cells are visible.
-# Lower row: the weights; gray is exactly 0. Look along one row of the maps from left to right.
+# Six positions, one and the same matrix of scores, six masks. Upper row: yellow cells are visible,
+# white ones hidden. Lower row: the weights; white is exactly 0. Look along one row of the maps from
+# left to right.
 #
 # Before you run it: is the map under the causal mask the map on its left, with the upper triangle
-# cut off? And in which panel is there a row without any light?
+# cut off? And in which panel is there a row without any color?
 
 # %%
 from scratchlm.plot import style
+
+
+def framed(ax):
+    """An image in which white cells stay visible as cells."""
+    ax.tick_params(length=0)
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#8a8a8a", linewidth=0.8)
+
 
 six = np.random.default_rng(3).standard_normal((6, 6)) * 1.2
 lower = np.tri(6, dtype=bool)
@@ -561,26 +573,25 @@ with style():
         top_ax, low_ax = axes[:, column]
         for ax, values, scale in ((top_ax, allowed, 1), (low_ax, weights[name], 1)):
             shown = np.ma.masked_equal(values.astype(float), 0)
-            ax.set_facecolor("#b9b9b9")
             image = ax.imshow(shown, cmap="cividis", vmin=0, vmax=scale)
+            framed(ax)
             ax.set_xticks(range(6), range(1, 7), fontsize=8)
             rows_here = range(len(allowed))
             ax.set_yticks(rows_here, [7 - len(allowed) + n for n in rows_here], fontsize=8)
-            ax.tick_params(length=0)
-            ax.grid(False)
-            ax.set_anchor("N")
         top_ax.set_title(name, fontsize=9.5, loc="center")
         low_ax.set_xlabel("key")
     axes[0, 0].set_ylabel("mask\nquery")
     axes[1, 0].set_ylabel("weights\nquery")
     fig.colorbar(image, ax=axes[1, :].tolist(), shrink=0.85, label="weight")
+    for ax in axes.ravel():
+        ax.set_anchor("N")
 show(
     fig,
     alt="Two rows of six panels. Upper row: masks, visible cells in yellow: all; a lower triangle; "
     "four columns of six; the triangle without its first column; a band three wide below the "
-    "diagonal; and two rows beside six keys. Lower row: the weights in the same places, gray "
+    "diagonal; and two rows beside six keys. Lower row: the weights in the same places, white "
     "elsewhere. The first row of the causal map is one bright cell; with a blank at the front the "
-    "first row is all gray.",
+    "first row is all white.",
 )
 
 rows = []
@@ -601,7 +612,7 @@ assert np.allclose(weights["2 new queries,\n4 keys in the cache"], weights["caus
 # %% [markdown]
 # It is not cut off: every row is shared out again, and gets brighter by the factor that section 4
 # has computed. The first position under the causal mask has no choice, its only weight is 1. Where
-# that one key is a blank, there is nothing: the gray row in the fourth panel. And the two rows
+# that one key is a blank, there is nothing: the white row in the fourth panel. And the two rows
 # beside a cache are the last two rows of the causal map.
 #
 # ### The leak test, as a matrix of derivatives
@@ -619,7 +630,7 @@ assert np.allclose(weights["2 new queries,\n4 keys in the cache"], weights["caus
 # computed 0, not a small number.
 #
 # Four versions. Before you run it: *mask after softmax* sets the weights of the future to exactly
-# 0, so no *value* of the future is used. Is its upper triangle gray?
+# 0, so no *value* of the future is used. Is its upper triangle white?
 
 # %%
 from scratchlm import Tensor
@@ -628,7 +639,7 @@ from scratchlm import functional as F
 wrong = exercises(20)["attention"].mistake
 rng = np.random.default_rng(8)
 X = rng.standard_normal((6, 3))
-Wq, Wk, Wv = rng.standard_normal((3, 3, 3))
+Wq, Wk, Wv = rng.standard_normal((3, 3, 3)) / math.sqrt(3)
 
 
 def jacobian(attention, X):
@@ -652,15 +663,13 @@ with style():
     for ax, (name, attention) in zip(axes, versions.items(), strict=True):
         sizes = np.abs(jacobian(attention, X).reshape(18, 18))
         shown = np.ma.masked_equal(sizes, 0)
-        ax.set_facecolor("#b9b9b9")
-        image = ax.imshow(shown, cmap="cividis", norm="log", clim=(1e-4, 5))
+        image = ax.imshow(shown, cmap="cividis", norm="log", clim=(1e-3, 3))
+        framed(ax)
         for edge in np.arange(2.5, 17, 3):
-            ax.axhline(edge, color="white", linewidth=0.6)
-            ax.axvline(edge, color="white", linewidth=0.6)
+            ax.axhline(edge, color="#cfcfcf", linewidth=0.6)
+            ax.axvline(edge, color="#cfcfcf", linewidth=0.6)
         ax.set_xticks(np.arange(1, 18, 3), range(1, 7))
         ax.set_yticks(np.arange(1, 18, 3), range(1, 7))
-        ax.tick_params(length=0)
-        ax.grid(False)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel("input position m")
     axes[0].set_ylabel("output position n")
@@ -668,7 +677,7 @@ with style():
 show(
     fig,
     alt="Four Jacobians of 18 by 18 in blocks of 3 by 3. Causal: blocks on and below the diagonal "
-    "are filled, all above are gray, exact zeros. Causal ignored and mask after softmax: filled "
+    "are filled, all above are white, exact zeros. Causal ignored and mask after softmax: filled "
     "everywhere. One key of the future: one more diagonal of blocks is filled.",
 )
 
@@ -724,7 +733,8 @@ assert found["backward without the mask"][0] == 0 < found["backward without the 
 #
 # *Shared out again after the softmax* is right on paper: its derivative is 0. Its forward still
 # moves by a few units in the last place, since the maximum that it takes off each row is that of
-# the future too. So compare with `==`, not with a tolerance: a right mask leaves the past bit for bit.
+# the future too. So compare with `==`, not with a tolerance: under a right mask the past stays the
+# same, bit for bit.
 
 # %% [markdown]
 # ## 9. Break it
@@ -745,7 +755,7 @@ from scratchlm.train import TrainConfig, Trainer
 LENGTH = 24
 
 
-def train_gpt(attention="reference", steps=300, seed=0):
+def train_gpt(attention="reference", steps=250, seed=0):
     """A small GPT on Python's help texts, and its trainer."""
     size = GPTConfig(len(data.vocabulary), block_size=LENGTH, n_layer=2, n_head=2, n_embd=32)
     model = GPT(size, rng=seed, std=0.15)
@@ -778,7 +788,7 @@ for name, attention in broken.items():
 
 # %% [markdown]
 # How low can an honest loss be? Shannon (1951) let people guess the next letter of English and
-# estimated its entropy at 0.6 to 1.3 bits, which is 0.4 to 0.9 nats. A small model after 300 steps
+# estimated its entropy at 0.6 to 1.3 bits, which is 0.4 to 0.9 nats. A small model after 250 steps
 # stays far above that. Look at which curves go where no curve can go.
 #
 # Before you run it: two of the five mistakes end near the right curve. Which?
@@ -787,7 +797,7 @@ for name, attention in broken.items():
 with style():
     fig, ax = figure(width=7.6, height=4.0)
     ax.axhspan(0.6 * math.log(2), 1.3 * math.log(2), color="#8a8a8a", alpha=0.25, linewidth=0)
-    ax.annotate("Shannon's estimate for English", (8, 0.62), fontsize=8.5, color="#555555")
+    ax.annotate("Shannon's estimate for English", (130, 0.6), fontsize=8.5, color="#555555")
     looks = {
         "right": ("-", 3.0),
         "as printed": ("--", 1.8),
@@ -799,21 +809,24 @@ with style():
     for name, (dash, width) in looks.items():
         steps_done, losses = curve(trainers[name]).T
         ax.plot(steps_done, losses, dash, linewidth=width, label=name)
-    ax.set(xlabel="step", ylabel="training loss (nats a letter)", ylim=(0, 4.8), xlim=(0, 300))
+    ax.set(xlabel="step", ylabel="training loss (nats a letter)", ylim=(0, 4.8), xlim=(0, 250))
     ax.set_title("Training with a mask that leaks")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 show(
     fig,
-    alt="Six training curves over 300 steps. As printed and one key of the future fall to about "
-    "0.15 nats, below the gray band of Shannon's estimate; scores times zero falls to about 1; "
-    "mask after softmax runs a little below the right one, which ends at about 2.2; "
-    "diagonal hidden runs beside it.",
+    alt="Six training curves over 250 steps. As printed and one key of the future fall below 0.2 "
+    "nats within 120 steps, under the gray band of Shannon's estimate; scores times zero falls to "
+    "about 1.4; mask after softmax runs a little below the right one, which ends near 2.4; "
+    "diagonal hidden runs on top of it.",
 )
 
 # %% [markdown]
 # The validation loss does not help: the letters held out leak as well. So measure *honestly*. A
 # model that writes has no future on its page. Cut the text off after $n$ letters, and take the loss
-# of the last position only.
+# of the last position only. The figure below shows both losses; look for the places where they
+# differ.
+#
+# Before you run it: at which single position must the two losses of every model be equal?
 
 
 # %%
@@ -865,13 +878,14 @@ with style():
         ax.set(title=name, xlabel="position in the text", xticks=[1, 6, 12, 18, 24])
     axes[0].annotate("blind guessing, ln 103", (1, math.log(103) + 0.15), fontsize=8.5)
     axes[0].set_ylabel("loss (nats)")
-    axes[0].set_ylim(0, None)
+    axes[0].set_ylim(-0.2, None)
     axes[1].legend(loc="center left", bbox_to_anchor=(0.02, 0.3))
 show(
     fig,
-    alt="Loss against position. Right mask: both curves coincide, falling from 3 to about 2. As "
-    "printed: read at once the loss is near 0 up to position 23 and 2.6 at 24; with the text cut "
-    "off the loss is above blind guessing at most positions, and falls to 2.6 at the last one.",
+    alt="Loss against position. Right mask: both curves coincide, near 2.2 nats. As printed: read "
+    "at once the loss is near 0 up to position 23 and 2.9 at 24; with the text cut off it is "
+    "between 5 and 8, above blind guessing, at nearly all positions up to 23, and falls to 2.9 at "
+    "the last one.",
 )
 
 final = {name: validation(trainer) for name, trainer in trainers.items()}
@@ -939,23 +953,23 @@ seen = {n: visibility(models[n], broken[n], data.validation[:LENGTH]) for n in s
 with style():
     fig, axes = figure(1, 4, width=11.0, height=3.3, sharey=True)
     for ax, (name, sizes) in zip(axes, seen.items(), strict=True):
-        ax.set_facecolor("#b9b9b9")
+        framed(ax)
         image = ax.imshow(
             np.ma.masked_equal(sizes, 0), cmap="cividis", norm="log", clim=(1e-2, 1e2)
         )
-        ax.plot([-0.5, 23.5], [-0.5, 23.5], color="white", linewidth=0.8)
+        ax.plot([-0.5, 23.5], [-0.5, 23.5], color="white", linewidth=1.4)
+        ax.plot([-0.5, 23.5], [-0.5, 23.5], color="black", linewidth=0.5)
         ax.set_xticks([0, 5, 11, 17, 23], [1, 6, 12, 18, 24])
         ax.set_yticks([0, 5, 11, 17, 23], [1, 6, 12, 18, 24])
-        ax.grid(False)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel("position m")
     axes[0].set_ylabel("output n")
     fig.colorbar(image, ax=axes.tolist(), shrink=0.9, label="norm of the gradient")
 show(
     fig,
-    alt="Four pictures of 24 by 24. Right and diagonal hidden: a filled lower triangle, gray "
-    "above. One key of the future: the triangle with two more diagonals. Mask after softmax: filled "
-    "everywhere.",
+    alt="Four pictures of 24 by 24. Right and diagonal hidden: a filled lower triangle, white "
+    "above. One key of the future: the triangle with two more diagonals, the first of them the "
+    "brightest. Mask after softmax: filled everywhere.",
 )
 
 for name, sizes in seen.items():
@@ -1265,7 +1279,7 @@ table(
     digits=6,
 )
 assert np.allclose([a for _, a, _ in pairs], [b for *_, b in pairs], atol=5e-3)
-assert validation(own) < 2.2  # recorded with seed 0 after 300 steps: 2.06
+assert validation(own) < 2.3  # recorded with seed 0: 2.15
 
 # %% [markdown]
 # ### How far back does it pay to look?
@@ -1300,12 +1314,12 @@ for window in (1, 2, 4):
 rows.append([LENGTH, LENGTH - 1, final["right"], math.exp(final["right"])])
 table(rows, columns=["window", "letters back", "validation loss", "perplexity"], digits=3)
 by_window = {row[0]: row[2] for row in rows}
-assert by_window[1] > by_window[2] + 0.3  # recorded with seed 0
+assert by_window[1] > by_window[2] + 0.25  # recorded with seed 0: 2.38 and 2.04
 assert by_window[2] < by_window[LENGTH]
 
 # %% [markdown]
-# All of it, and more: after 300 steps the GPT whose layers see two letters is ahead of the one that
-# may look at 24. It had less to sort out. (This says something of 300 steps, not of windows: a
+# All of it, and more: after 250 steps the GPT whose layers see two letters is ahead of the one that
+# may look at 24. It had less to sort out. (This says something of 250 steps, not of windows: a
 # model that has the time can use what stands further back.) The column *letters back* was measured
 # with the leak test, now used as a ruler. Through both layers the mask is exactly as wide as it
 # should be.

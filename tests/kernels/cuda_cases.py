@@ -11,8 +11,9 @@ import numpy as np
 import standin
 from ops.harness import as_tuple, random_cotangents
 
+from scratchlm import optim
 from scratchlm.backend import to_host
-from scratchlm.registry import get_op
+from scratchlm.registry import fused_updates, get_op
 
 Move = Callable[[np.ndarray], Any]
 
@@ -40,6 +41,10 @@ def _moved(value: Any, to: Move) -> Any:
 
 def run(case: Case, to: Move = standin.asarray) -> list[np.ndarray | None]:
     """Result and gradients of the kernel, on the host."""
+    if case.op == "adam_step":
+        arrays = [_moved(a, to) for a in case.arrays]
+        assert fused_updates["adam_step"](*arrays, **case.options)
+        return [to_host(x) for x in arrays]
     kernel = get_op(case.op).implementations[case.implementation]
     arrays = [_moved(a, to) for a in case.arrays]
     options = {name: _moved(value, to) for name, value in case.options.items()}
@@ -62,6 +67,10 @@ def composed(case: Case, dtype: str) -> list[np.ndarray | None]:
     def cast(x: Any) -> Any:
         return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
 
+    if case.op == "adam_step":
+        arrays = [cast(a) for a in case.arrays]
+        optim.adamw_step(*arrays, **case.options)
+        return arrays
     out, vjp = get_op(case.op).reference(
         *map(cast, case.arrays), **{name: cast(value) for name, value in case.options.items()}
     )
@@ -224,6 +233,14 @@ def embedding(shape: tuple[int, ...], rows: int, width: int, dtype: Any = np.int
     return Case("embedding", label, (ids, weight), whole=True)
 
 
+def adam_step(n: int, t: int, **options: Any) -> Case:
+    """Not an op: an update in place of p, m and v by the gradient g."""
+    rng = np.random.default_rng([n, t])
+    p, g, m = (rng.standard_normal(n).astype(np.float32) for _ in range(3))
+    v = rng.uniform(0, 4, n).astype(np.float32)
+    return Case("adam_step", f"{n}-{t}-{len(options)}", (p, g, m, v), {"t": t, **options})
+
+
 def rows_few() -> Iterator[Case]:
     """Every edge once."""
     yield layer_norm((1, 1))
@@ -243,6 +260,8 @@ def rows_few() -> Iterator[Case]:
     yield embedding((1,), 1, 1)
     yield embedding((3, 50), 4, 33)
     yield embedding((7,), 5, 130, np.int32)
+    yield adam_step(1, 1)
+    yield adam_step(700, 3, lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1)
 
 
 def rows_all() -> Iterator[Case]:

@@ -6,9 +6,11 @@ process runs many cases, each announced by :func:`begin`.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from emulator.build import sanitized_environment
@@ -20,6 +22,19 @@ _MARK = "=== case: "
 def begin(case: str) -> None:
     """What follows on stderr belongs to ``case``."""
     print(f"{_MARK}{case}", file=sys.stderr, flush=True)
+
+
+def apart(work: Callable[[], object]) -> None:
+    """Do ``work`` in a fork: what it writes out of bounds then harms nothing that comes after."""
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    os.waitpid(child, 0)
 
 
 def sanitized(sanitize: str, call: str) -> dict[str, str]:

@@ -121,7 +121,7 @@ def test_wrong_calls_are_told_as_the_composed_op_tells_them():
 
 
 def test_arrays_of_the_host_are_none_of_the_kernels_business():
-    ops = {case.op: case for case in cuda_cases.all_few()}
+    ops = {case.op: case for case in cuda_cases.all_few() if case.op != "adam_step"}
     for name, case in ops.items():
         kernel = get_op(name).implementations["cuda"]
         assert kernel.priority > 0

@@ -11,6 +11,7 @@ Each fault is planted into the source, or into a launcher, and the gate that is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from kernels.cuda_cases import Case, attention, differences, run
 from kernels.emulated import Planted, emulated
-from kernels.sanitized import begin, found, sanitized
+from kernels.sanitized import apart, begin, found, sanitized
 
 from kernels import cuda_cases, nvrtc
 from scratchlm_kernels.cuda import attention as launcher
@@ -41,6 +42,7 @@ CALLS: dict[str, Case] = {
     "losses.cu": cuda_cases.cross_entropy((5, 300), 0.3),
     "elementwise.cu": cuda_cases.gelu((300,), "none"),
     "embedding.cu": cuda_cases.embedding((11,), 4, 33),
+    "adam.cu": cuda_cases.adam_step(300, 3, lr=0.1),
 }
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -62,6 +64,7 @@ VALUES = [
     Planted("losses.cu", "sums[w] * shrink(tops[w], m)", "sums[w]"),
     Planted("elementwise.cu", "0.39894228f", "0.3989f"),
     Planted("embedding.cu", "dy[n * width + c]);", "dy[n * width]);"),
+    Planted("adam.cu", "sqrtf(v_new)", "sqrtf(v[0])"),
 ]
 ORDERS = [
     Planted("attention_v1.cu", "scratch[threadIdx.x / WARP] = x;\n  __syncthreads();",
@@ -100,6 +103,7 @@ ADDRESS = [
     Planted("losses.cu", "c < classes; c += THREADS", "c <= classes; c += THREADS"),
     Planted("elementwise.cu", "if (i >= n) return;", ""),
     Planted("embedding.cu", "c < width", "c <= width"),
+    Planted("adam.cu", "if (i >= n) return;", ""),
 ]
 
 
@@ -191,14 +195,14 @@ def in_sanitizer(sanitize: str) -> None:
             with emulated(sanitize=sanitize, order=order):
                 run(case)
     for fault in {"thread": THREAD, "address": ADDRESS}[sanitize]:
-        begin(str(fault) + f" {fault.nth}")
+        begin(f"{fault} {fault.nth}")
         with emulated(fault, sanitize=sanitize):
-            run(CALLS[fault.source])
+            apart(functools.partial(run, CALLS[fault.source]))
     if sanitize == "address":
         begin("too little shared memory")
         launcher.shared_keys = lambda head: 100
         with emulated(sanitize=sanitize):
-            run(CALLS["attention.cu"])
+            apart(functools.partial(run, CALLS["attention.cu"]))
 
 
 @needs_emulator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import textwrap
 import emulator
 import numpy as np
 import pytest
-from kernels.sanitized import begin, found, sanitized
+from kernels.sanitized import apart, begin, found, sanitized
 
 pytestmark = pytest.mark.skipif(emulator.why_not() is not None, reason=str(emulator.why_not()))
 
@@ -417,14 +418,18 @@ SANITIZED = {
 
 def in_sanitizer(sanitize, order):
     """All of the above for one sanitizer, in this process (started by the test below)."""
+
+    def launch(code, blocks):
+        x = floats(64 * blocks)
+        try:
+            run(code, x, grid=(blocks,), shared_mem=256, sanitize=sanitize, order=order)
+        except emulator.EmulatorError as error:
+            print(error, file=sys.stderr)
+
     for fault, (which, code, blocks, _) in SANITIZED.items():
         if which == sanitize:
             begin(fault)
-            x = floats(64 * blocks)
-            try:
-                run(code, x, grid=(blocks,), shared_mem=256, sanitize=sanitize, order=order)
-            except emulator.EmulatorError as error:
-                print(error, file=sys.stderr)
+            apart(functools.partial(launch, code, blocks))
 
 
 @pytest.mark.slow

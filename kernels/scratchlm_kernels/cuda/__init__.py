@@ -14,9 +14,9 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from scratchlm.registry import get_op, implementation
+from scratchlm.registry import fused_updates, get_op, implementation
 
-from .runtime import runtime_of
+from .runtime import contiguous, runtime_of
 
 NAME = "cuda"
 PRIORITY = 10
@@ -167,3 +167,23 @@ _register("layer_norm", "rows", _can_normalise)
 _register("cross_entropy", "rows", _can_lose)
 _register("gelu", "rows", _can_gelu)
 _register("embedding", "rows", _can_embed)
+
+
+# -- the optimizer's update ------------------------------------------------------------------------
+
+_of_the_host = fused_updates.get("adam_step")
+
+
+def adam_step(p: Any, g: Any, m: Any, v: Any, t: int, **options: Any) -> bool:
+    """Do the update in one pass if these arrays allow it; whether that was done."""
+    if runtime_of(p) is None:
+        return _of_the_host is not None and _of_the_host(p, g, m, v, t, **options)
+    if not _floats(p, g, m, v) or not p.shape == g.shape == m.shape == v.shape:
+        return False
+    if not all(contiguous(x) is x for x in (p, m, v)):
+        return False
+    importlib.import_module(".rows", __name__).adam_step(p, g, m, v, t, **options)
+    return True
+
+
+fused_updates["adam_step"] = adam_step

@@ -174,3 +174,31 @@ def embedding(ids: Array, weight: Array) -> tuple[Array, Any]:
         return None, dweight
 
     return y, vjp
+
+
+# -- AdamW -----------------------------------------------------------------------------------------
+
+ADAM = Kernel("adam.cu", "adam_step", registers=32)
+
+
+def adam_step(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    t: int,
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> None:
+    """``optim.adamw_step`` in float32, in place; p, m and v are contiguous."""
+    beta1, beta2 = betas
+    root = math.sqrt(1 - beta2**t)
+    numbers = [
+        1 - lr * weight_decay, beta1, 1 - beta1, beta2, 1 - beta2,
+        lr * root / (1 - beta1**t), eps * root,
+    ]  # fmt: skip
+    arguments = [p, contiguous(g), m, v, np.int64(p.size), *map(np.float32, numbers)]
+    launch(ADAM, p, _blocks(p.size, ELEMENTS), (ELEMENTS,), arguments)

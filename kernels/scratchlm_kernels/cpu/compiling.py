@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ config: Any = numba.config
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "error_model": "numpy"}
 inline = numba.njit(inline="always", **OPTIONS)  # part of the kernels that call it
 helper = numba.njit(**OPTIONS)  # a function of its own inside them
+
+
+_one_at_a_time = threading.Lock()  # where to keep code is a global setting of Numba's
 
 
 class Types:
@@ -71,6 +75,12 @@ class Kernel:
             return self._compile(dtype)
 
     def _compile(self, dtype: np.dtype[Any]) -> Callable[..., None]:
+        with _one_at_a_time:
+            if dtype not in self._compiled:
+                self._compiled[dtype] = self._make(dtype)
+        return self._compiled[dtype]
+
+    def _make(self, dtype: np.dtype[Any]) -> Callable[..., None]:
         folder = cache_folder()
         arguments = self.signature(Types(dtype))
         # Numba reads where to keep things when a function is decorated.
@@ -83,7 +93,6 @@ class Kernel:
             _notice(str(folder))
         made.compile(types.void(*arguments))
         made.disable_compile()  # other layouts are converted to these types, not compiled for
-        self._compiled[dtype] = made
         return made
 
 

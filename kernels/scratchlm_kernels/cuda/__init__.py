@@ -7,10 +7,11 @@ rest to the composed op, which also finds the words for calls that are wrong. ``
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,9 @@ def unavailable() -> str | None:
     """None where CuPy and an NVIDIA driver are installed, else what to do."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed; pip install 'scratchlm[cuda12]' (or cuda13)"
-    if not (ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda")):
+    try:  # the driver itself: to ask CuPy would import it, with the first op that runs anywhere
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
         return "there is no NVIDIA driver on this machine, so no GPU that CuPy could use"
     return None
 

@@ -191,11 +191,12 @@ q = a @ W2.T  # [2, 3]
 y = q + b2  # [2, 3]
 assert z.tolist() == [[-1, 3], [2, -4]]
 assert y.tolist() == [[-2.5, 2, 2.5], [2.5, 0, -3]]
+assert (y == np.maximum(q, 0) + b2).sum() == 4
 assert (np.maximum(q, 0) + b2).tolist() == [[0.5, 2, 2.5], [2.5, 0, 1]]
 
 # %% [markdown]
-# Three numbers of the published result are the same in D4's formula, and where $q$ is negative the
-# two differ: $-2.5$ has become $0.5$, and $-3$ has become 1. The result is never below $b_2$.
+# Four of the six numbers are the same in D4's formula. Where $q$ is negative the two differ: $-2.5$
+# has become 0.5, and $-3$ has become 1. The result is never below $b_2$.
 #
 # Now the bends, for six numbers. Keys you need: $e^x$ and tanh. $\Phi$ stands in every table of
 # the normal distribution.
@@ -1340,9 +1341,9 @@ for kind in ("ReLU", "D1"):
 assert abs(loud["D1"] - loud["ReLU"]) < 0.1
 
 # %% [markdown]
-# There the two are about even. So a training curve alone does not convict the formula. What
-# convicts it is what section 9 and the hook show without training: a block that cannot say less
-# than 0, and a stream that cannot forget. And there is no run here in which it is of use.
+# There the two are about even: the order depends on how one starts. So a training curve alone does
+# not convict the formula. What convicts it is what section 9 and the hook show: a block that cannot
+# say less than 0, and a stream that cannot forget.
 #
 # GELU is not better than ReLU here. SwiGLU is, by a clear distance and with slightly fewer
 # parameters. Shazeer 2020 found the same order for it in larger models, and offers no explanation

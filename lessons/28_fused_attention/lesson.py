@@ -952,6 +952,8 @@ def train_gpt(attention, steps=150, seed=0):
 trained = {"right, in tiles": train_gpt(tiled_op(flash_forward))}
 for name in ("neither rescaled", "lse in base 2", "lse is l", "diagonal tile skipped"):
     trained[name] = train_gpt(tiled_op(check.mistake(name).function))
+for name, forward in [("right", flash_forward), ("lse is l", check.mistake("lse is l").function)]:
+    trained[f"{name}, other seed"] = train_gpt(tiled_op(forward), seed=1)
 table(
     [
         [name, losses[0][1], losses[-1][0], losses[-1][1], held]
@@ -963,23 +965,24 @@ table(
 right_loss = trained["right, in tiles"][1]
 assert right_loss < 2.4  # recorded with seed 0: 2.30
 for name in ("neither rescaled", "lse in base 2"):  # 2.35 and 2.31: they look healthy
-    assert abs(trained[name][1] - right_loss) < 0.2
-for name in ("lse is l", "diagonal tile skipped"):
-    losses, held = trained[name]
-    assert math.isnan(held) or held > right_loss + 0.2
+    assert abs(trained[name][1] - right_loss) < 0.3
+for name in ("lse is l", "diagonal tile skipped"):  # both stop with seed 0
+    held = trained[name][1]
+    assert math.isnan(held) or held > right_loss + 0.02
 
 # %% [markdown]
-# Two of the four. The other two train like the right one, to a few hundredths of a nat.
+# With luck two of the four. The other two train like the right one, to a tenth of a nat.
 #
 # - **Neither rescaled** trains, and nobody would look for a reason. It has to be found by the size
 #   of the tile, before training.
-# - **lse is l** and **diagonal tile skipped** stop with gradients that are not finite. In both,
-#   backward takes $e^{S - L}$ with an $L$ that is too small for its scores, so "weights" far above
-#   1 appear. The output of *lse is l* was right to the last digit.
+# - **lse is l** and **diagonal tile skipped** stop with gradients that are not finite. Backward
+#   takes $e^{S - L}$, and where $L$ is too small for its scores, "weights" far above 1 appear. The
+#   output of *lse is l* was right to the last digit. And it needs bad luck to be noticed: with
+#   another seed it trains to the end, and is only a little worse.
 # - **lse in base 2** has an $L$ that is too large: in backward all weights of a row are too small
 #   by one factor. The gradient is wrong in every element, and the loss does not tell.
 #
-# A line of defence that costs nothing: in backward, the rows of $P$ must sum to 1.
+# A cheap line of defense: in backward, the rows of $P$ must sum to 1.
 
 # %%
 with np.errstate(all="ignore"):
@@ -1161,14 +1164,14 @@ table(
     title="peak memory of one step, 2 layers of 4 heads",
     digits=3,
 )
-assert rows[-1][3] > 10  # recorded: 11.6
+assert rows[-1][3] > 6  # recorded: 11.6; 9.1 where the other ops have no kernels either
 assert rows[-1][2] / rows[0][2] < 1.3 * 1536 / 128  # linear in length
 assert rows[-1][1] / rows[1][1] > 1.5 * 3  # 3 times the length, far more than 3 times the bytes
 
 # %% [markdown]
 # From a few hundred positions on. At 128 one tile is the whole text, and nothing is gained. At
-# 1,536 the loss is the same to four digits after the point, in less than a tenth of the memory, and
-# the longer the text the better. Models that read a book at once are made of this loop.
+# 1,536 the loss is the same to three digits after the point, in about a tenth of the memory, and the
+# longer the text the better. Models that read a book at once are made of this loop.
 
 # %% [markdown]
 # ## 13. Recap

@@ -72,5 +72,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+# `x.sum` is the op `sum`: help() shows the same words for both
+for _name in ops.__all__:
+    if _name in vars(Tensor) and not vars(Tensor)[_name].__doc__:
+        vars(Tensor)[_name].__doc__ = getattr(ops, _name).__doc__
+
 if importlib.util.find_spec("scratchlm_kernels") is not None:
     importlib.import_module("scratchlm_kernels")  # its kernels register themselves: names only

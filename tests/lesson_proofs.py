@@ -81,6 +81,7 @@ def mistakes_are_caught(lesson):
         names = [each.name for each in exercise.mistakes]
         assert len(set(names)) == len(names)
         assert len({each.message for each in exercise.mistakes}) == len(names)
+        assert all(each.message.strip() and each.hint.strip() for each in exercise.mistakes)
         for mistake in exercise.mistakes:
             fault = exercise.check(mistake.function).fault
             assert fault is not None, f"{exercise.name}: the mistake {mistake.name!r} passes"

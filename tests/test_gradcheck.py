@@ -63,9 +63,9 @@ def log_softmax(x):
 
 
 def layer_norm(x, w, b, eps=1e-5):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
-    y = centred * rstd
+    centered = x - x.mean(axis=-1, keepdims=True)
+    rstd = 1 / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + eps)
+    y = centered * rstd
 
     def vjp(dy):
         g = dy * w
@@ -205,9 +205,9 @@ def only_last_id(g, dy, ids, weight):
 
 def norm_without(mean=True, variance=True):
     def vjp_of(gradients, dy, x, w, b):
-        centred = x - x.mean(axis=-1, keepdims=True)
-        rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
-        y, g = centred * rstd, dy * w
+        centered = x - x.mean(axis=-1, keepdims=True)
+        rstd = 1 / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-5)
+        y, g = centered * rstd, dy * w
         dx = g
         if mean:
             dx = dx - g.mean(axis=-1, keepdims=True)

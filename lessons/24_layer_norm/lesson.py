@@ -708,7 +708,7 @@ with style():
     flat.set_xlabel("along (1, -1, 0)")
     flat.set_ylabel("along (1, 1, -2)")
 show(fig, alt="Left: a cloud of points in space, each joined by a line to a point on a tilted "
-              "circle. Right: the circle from above with seven points; grey arrows point anywhere, the blue "
+              "circle. Right: the circle from above with seven points; gray arrows point anywhere, the blue "
               "arrows at the same points lie along the circle.")  # fmt: skip
 
 assert np.abs(on_circle.sum(axis=1)).max() < 1e-12

@@ -140,7 +140,7 @@ def formulas(
     table.add_column("lesson", justify="right")
     for each in chosen:
         for formula in each.formulas:
-            sources = f"{', '.join(formula.documents)} · {formula.published}"
+            sources = " · ".join(filter(None, [", ".join(formula.documents), formula.published]))
             table.add_row(
                 Text.assemble(
                     (formula.name, "bold"), f"\n  {formula.plain}", (f"\n  {sources}\n", "dim")

@@ -298,19 +298,19 @@ def _derivative(case: Case) -> str | None:
 def _row_offset(case: Case) -> str | None:
     x, y = case.x, case.outs[0]
     for axis in case.row_axes:
-        centred, ones = x - x.mean(axis=axis, keepdims=True), np.ones_like(x)
+        centered, ones = x - x.mean(axis=axis, keepdims=True), np.ones_like(x)
         patterns: list[tuple[str, list[Array]]] = [
             ("the mean is missing (the same amount along each row)", [ones]),
-            ("the variance is missing (in each row a multiple of x - mean)", [centred]),
+            ("the variance is missing (in each row a multiple of x - mean)", [centered]),
             ("the norm is missing (in each row a multiple of x)", [x]),
         ]
         if y.shape == x.shape:
-            patterns.append(("the normaliser is missing (in each row a multiple of y)", [y]))
+            patterns.append(("the normalizer is missing (in each row a multiple of y)", [y]))
             e = np.exp(y - y.max())
-            patterns.append(("the normaliser is missing (in each row a multiple of exp(y))", [e]))
+            patterns.append(("the normalizer is missing (in each row a multiple of exp(y))", [e]))
         if x.shape[axis] >= 4:
             patterns.append(
-                ("the mean, and that through the variance, are missing", [ones, centred])
+                ("the mean, and that through the variance, are missing", [ones, centered])
             )
         for words, basis in patterns:
             gaps = [g - truth for g, truth in zip(case.guesses, case.truths, strict=True)]

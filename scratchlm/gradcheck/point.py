@@ -238,18 +238,18 @@ class Point:
         """The slopes of all outputs, left and right of element ``j`` of input ``i``."""
         x = self.hosts[i].copy()
         place = np.unravel_index(j, x.shape)
-        centre, base = float(x[place]), flat(self.outs)
+        center, base = float(x[place]), flat(self.outs)
         slopes = []
         for step in (-h, h):
-            x[place] = centre + step
-            taken = float(x[place]) - centre  # the step after rounding
+            x[place] = center + step
+            taken = float(x[place]) - center  # the step after rounding
             moved = self.values((i, x))
             if taken == 0.0:
-                raise ValueError(f"{self.name}: a step of {h:.1e} is lost beside {centre:.3g}")
+                raise ValueError(f"{self.name}: a step of {h:.1e} is lost beside {center:.3g}")
             if not np.isfinite(moved).all():
                 raise ValueError(
                     f"{self.name}: the output is NaN or infinite when {self.names[i]}"
-                    f"{[int(k) for k in place]} = {centre:.3g} moves by {step:.1e}; check at "
+                    f"{[int(k) for k in place]} = {center:.3g} moves by {step:.1e}; check at "
                     "inputs inside the domain of the function"
                 )
             slopes.append((moved - base) / taken)

@@ -64,7 +64,7 @@ def display(latex: str) -> str:
 
 @dataclass
 class Box:
-    """Lines of equal width; ``base`` is the line that a neighbour's base stands beside."""
+    """Lines of equal width; ``base`` is the line that a neighbor's base stands beside."""
 
     lines: list[str]
     base: int = 0
@@ -167,7 +167,7 @@ def _tag(element: Any) -> str:
 
 def _apart(left: Box, element: Any, text: str, flat: bool) -> bool:
     """Whether a space belongs before ``element``: around words, and where scripts or quotients
-    written in one line would run into their neighbours.
+    written in one line would run into their neighbors.
     """
     before = left.lines[left.base]
     if not before or not (before[-1].isalnum() or before[-1] in ")]}ᵀ" or "_" in before):

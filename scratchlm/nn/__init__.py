@@ -1,4 +1,4 @@
-"""Modules and layers, with the names and the behaviour of ``torch.nn``."""
+"""Modules and layers, with the names and the behavior of ``torch.nn``."""
 
 from .attention import Attention, MultiHeadAttention
 from .containers import ModuleList, Sequential

@@ -47,7 +47,7 @@ class ModuleList(Module):
         )
 
     def _named_reprs(self) -> Iterator[tuple[str, str]]:
-        """Neighbours that read the same are shown once: ``(0-3): 4 x Block(…)``."""
+        """Neighbors that read the same are shown once: ``(0-3): 4 x Block(…)``."""
         rows = list(super()._named_reprs())
         start = 0
         for i in range(1, len(rows) + 1):

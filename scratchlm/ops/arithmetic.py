@@ -16,7 +16,11 @@ from ._types import Vjp
 
 @op("a + b", broadcasts=True)
 def add(a: Array, b: Array) -> tuple[Array, Vjp]:
-    """``a + b``, elementwise with broadcasting. ``da = dy``, ``db = dy``."""
+    """``a + b``, elementwise with broadcasting. ``da = dy``, ``db = dy``.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
+    """
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy, dy
@@ -29,7 +33,11 @@ def add(a: Array, b: Array) -> tuple[Array, Vjp]:
 
 @op("a - b", broadcasts=True)
 def sub(a: Array, b: Array) -> tuple[Array, Vjp]:
-    """``a - b``, elementwise with broadcasting. ``da = dy``, ``db = -dy``."""
+    """``a - b``, elementwise with broadcasting. ``da = dy``, ``db = -dy``.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
+    """
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy, -dy
@@ -42,7 +50,11 @@ def sub(a: Array, b: Array) -> tuple[Array, Vjp]:
 
 @op("a · b", broadcasts=True)
 def mul(a: Array, b: Array) -> tuple[Array, Vjp]:
-    """``a * b``, elementwise with broadcasting. ``da = dy * b``, ``db = dy * a``."""
+    """``a * b``, elementwise with broadcasting. ``da = dy * b``, ``db = dy * a``.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
+    """
 
     def vjp(dy: Array) -> tuple[Array, Array]:
         return dy * b, dy * a
@@ -55,7 +67,11 @@ def mul(a: Array, b: Array) -> tuple[Array, Vjp]:
 
 @op("a / b", broadcasts=True)
 def div(a: Array, b: Array) -> tuple[Array, Vjp]:
-    """``a / b``, elementwise with broadcasting. ``da = dy / b``, ``db = -dy * (a / b) / b``."""
+    """``a / b``, elementwise with broadcasting. ``da = dy / b``, ``db = -dy * (a / b) / b``.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
+    """
     try:
         y = a / b
     except ValueError as error:
@@ -86,6 +102,9 @@ def pow(a: Array, b: Array) -> tuple[Array, Vjp]:
     ``a == 0``, ``db`` is taken as 0, its limit for ``b > 0``. Of a negative ``a``, only whole
     powers are real (others are NaN), and none has a derivative by ``b``: there ``db`` is NaN, which
     matters only if ``b`` requires a gradient. For a constant exponent see :func:`pow_scalar`.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
     """
     xp = array_namespace(a, b)
     try:
@@ -132,6 +151,9 @@ def maximum(a: Array, b: Array) -> tuple[Array, Vjp]:
     """The larger of ``a`` and ``b``, elementwise with broadcasting; NaN where either is.
 
     ``dy`` goes to the larger one; where both are equal, half to each.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
     """
     xp = array_namespace(a, b)
     try:
@@ -146,6 +168,9 @@ def minimum(a: Array, b: Array) -> tuple[Array, Vjp]:
     """The smaller of ``a`` and ``b``, elementwise with broadcasting; NaN where either is.
 
     ``dy`` goes to the smaller one; where both are equal, half to each.
+
+    Raises:
+        ValueError: the shapes do not broadcast; the message names the axis.
     """
     xp = array_namespace(a, b)
     try:

@@ -31,7 +31,7 @@ def attention(
         q [B, H, N, d]   k [B, Hkv, M, d]   v [B, Hkv, M, e]   ->   y [B, H, N, e]
 
     q, k, v may also be plain matrices ``[N, d]``, ``[M, d]``, ``[M, e]``. Where Hkv is less than H
-    it divides it, and each group of ``H / Hkv`` neighbouring query heads shares one head of k and v
+    it divides it, and each group of ``H / Hkv`` neighboring query heads shares one head of k and v
     (grouped-query attention; Hkv = 1 is multi-query). No copies of k and v are made for it: the
     queries of a group are laid one below the other, as one longer sequence.
 

@@ -1,4 +1,4 @@
-"""Normalisation over the last axis: layer norm and RMS norm."""
+"""Normalization over the last axis: layer norm and RMS norm."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _check(name: str, x: Array, **parameters: Array | None) -> int:
     width = x.shape[-1] if x.ndim else 0
     if not width:
         raise ValueError(
-            f"{name}: x has shape {tuple(x.shape)}: there is no last axis to normalise over"
+            f"{name}: x has shape {tuple(x.shape)}: there is no last axis to normalize over"
         )
     for which, parameter in parameters.items():
         if parameter is not None and parameter.shape != (width,):

@@ -29,7 +29,11 @@ def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 @op("Σ x")
 def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Vjp]:
-    """The sum over ``axis``. ``dx = dy``, repeated along the axes that were summed."""
+    """The sum over ``axis``. ``dx = dy``, repeated along the axes that were summed.
+
+    Raises:
+        ValueError: an axis is not there, or named twice.
+    """
     xp = array_namespace(x)
     axes = normalize_axes("sum", x, axis)
 
@@ -136,6 +140,9 @@ def cumsum(x: Array, *, axis: int) -> tuple[Array, Vjp]:
 
     ``x_i`` is in ``y_i`` and all after it, so ``dx_i = dy_i + dy_{i+1} + ...``: a running sum from
     the other end.
+
+    Raises:
+        ValueError: there is no such axis.
     """
     xp = array_namespace(x)
     axis = normalize_axis("cumsum", x, axis)

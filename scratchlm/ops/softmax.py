@@ -39,6 +39,9 @@ def softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     The Jacobian is ``diag(y) - y yᵀ``, so ``dx = y * (dy - sum(dy * y))``: one dot product for each
     row, no matrix. A row of -inf only gives zeros.
 
+    Raises:
+        ValueError: there is no such axis.
+
     Source: Bridle 1990; D1, D3, D4 §4.1 as part of attention.
     """
     xp = array_namespace(x)
@@ -57,6 +60,9 @@ def log_softmax(x: Array, *, axis: int = -1) -> tuple[Array, Vjp]:
     """``y_i = x_i - ln sum_j exp(x_j)`` along ``axis``; any shape, floating.
 
     ``dx = dy - softmax(x) * sum(dy)``. Where softmax is 0, as in a row of -inf only, ``y`` is -inf.
+
+    Raises:
+        ValueError: there is no such axis.
     """
     xp = array_namespace(x)
     axis = normalize_axis("log_softmax", x, axis)
@@ -74,6 +80,9 @@ def logsumexp(x: Array, *, axis: int = -1, keepdims: bool = False) -> tuple[Arra
     """``y = ln sum_j exp(x_j)`` along ``axis``; any shape, floating.
 
     ``dx = dy * softmax(x)``. A row of -inf only gives -inf, and its gradient is 0.
+
+    Raises:
+        ValueError: there is no such axis.
     """
     xp = array_namespace(x)
     axis = normalize_axis("logsumexp", x, axis)

@@ -32,7 +32,7 @@ def loss_curve(
         train: losses in nats, one for each step from 0; or ``(steps, losses)``.
         validation: the same; give ``(steps, losses)`` where it is measured less often.
         baselines: name → loss, drawn as dashed lines: ``{"bigram": 2.46, "uniform": math.log(V)}``.
-        smooth: width of the (centred) running mean drawn over the training losses, which stay
+        smooth: width of the (centered) running mean drawn over the training losses, which stay
             visible, paler; by default a fiftieth of them from 100 on, 1 is none.
         perplexity: a second scale at the right, ``exp(loss)``.
         title: written above.

@@ -86,8 +86,8 @@ def distribution(
         probs: (V,), none below 0, sum 1: ``softmax(logits / temperature)``.
         tokens: V of them, the whole vocabulary; without, ids are shown.
         top: how many bars.
-        keep: the ``keep`` most probable are in colour, the others pale: what top-k leaves.
-        chosen: the id that was drawn, in another colour.
+        keep: the ``keep`` most probable are in color, the others pale: what top-k leaves.
+        chosen: the id that was drawn, in another color.
         title: written above.
         ax: draw here instead of in a new figure.
 

@@ -15,8 +15,8 @@ from ..backend import to_host
 from ..tensor import Node, Tensor
 
 MAX_ELEMENTS = 12  # larger values are given by their shape only
-# fill and line of each kind of node; distinct in grey and to colour-blind eyes, by lightness
-COLOURS = {
+# fill and line of each kind of node; distinct in gray and to color-blind eyes, by lightness
+COLORS = {
     "leaf": ("#d6e6f5", "#1f5a96"),
     "constant": ("#f1f1f1", "#8a8f94"),
     "op": ("#ffffff", "#5f6b76"),
@@ -179,7 +179,7 @@ def _numbers(array: Any, indent: str) -> str:
 
 def _record(kind: str, *fields: str) -> str:
     """One box, its fields below one another; a field of several lines is flush left."""
-    fill, line = COLOURS[kind]
+    fill, line = COLORS[kind]
     label = "|".join(_escape(field) for field in fields)
     return f'[label="{label}", fillcolor="{fill}", color="{line}"]'
 

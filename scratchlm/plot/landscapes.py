@@ -103,7 +103,7 @@ def _limits(name: str, limits: tuple[float, float] | None, seen: np.ndarray) -> 
 
 
 def _contours(ax: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, levels: int) -> None:
-    """Light grey fill, darker upwards, and thin lines: the paths carry the colour."""
+    """Light gray fill, darker upwards, and thin lines: the paths carry the color."""
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 
     finite = z[np.isfinite(z)]
@@ -113,7 +113,7 @@ def _contours(ax: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, levels: int)
     spread = most - least
     typical = max(float(np.quantile(finite, 0.01)) - least, 1e-4 * spread)
     at = least + np.concatenate([[0.0], np.geomspace(typical, spread, levels)])
-    greys = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#dcdcdc"])
+    grays = LinearSegmentedColormap.from_list("grays", ["#ffffff", "#dcdcdc"])
     z = np.ma.masked_invalid(z)
-    ax.contourf(x, y, z, levels=at, cmap=greys, norm=BoundaryNorm(at, greys.N), zorder=0)
+    ax.contourf(x, y, z, levels=at, cmap=grays, norm=BoundaryNorm(at, grays.N), zorder=0)
     ax.contour(x, y, z, levels=at[1:-1], colors="#b4b4b4", linewidths=0.6, zorder=1)

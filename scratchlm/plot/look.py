@@ -1,8 +1,8 @@
-"""One look for all figures: colours, sizes, and the frame of every function that draws.
+"""One look for all figures: colors, sizes, and the frame of every function that draws.
 
 matplotlib is loaded when something is drawn, never on import, and pyplot not at all: a figure is a
 plain ``matplotlib.figure.Figure``, which is gone when its last reference is. Pages are white on
-purpose, also where a book has a dark theme: the colours are chosen against white.
+purpose, also where a book has a dark theme: the colors are chosen against white.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Okabe & Ito 2008: told apart with any common colour blindness; without its yellow, pale on white
+# Okabe & Ito 2008: told apart with any common color blindness; without its yellow, pale on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK = "#262626"  # text and axes
 PALE = "#8a8a8a"  # what is beside the point: guides, baselines
 NOTHING = "#ececec"  # cells that are exactly 0, such as masked positions
 
-MAGNITUDES = "cividis"  # 0 and more: perceptually uniform, the same to the colour-blind
+MAGNITUDES = "cividis"  # 0 and more: perceptually uniform, the same to the color-blind
 SIGNED = "RdBu_r"  # white at 0, limits always symmetric
 
 TITLE, LABEL, TICK = 10.5, 9.5, 8.5  # points, read well at the 6.4 inches of a book page
@@ -139,7 +139,7 @@ def name_axes(ax: Any, title: str | None, x: str | None = None, y: str | None = 
 
 
 def color_map(name: str, nothing: str | None = None) -> Any:
-    """A colour map, with a colour of its own for what lies below its limits."""
+    """A color map, with a color of its own for what lies below its limits."""
     import matplotlib as mpl
 
     colors = mpl.colormaps[name].with_extremes(bad="white")
@@ -147,7 +147,7 @@ def color_map(name: str, nothing: str | None = None) -> Any:
 
 
 def color_bar(image: Any, label: str | None = None, shrink: float = 1.0) -> Any:
-    """A slim colour bar beside the axes of ``image``."""
+    """A slim color bar beside the axes of ``image``."""
     bar = image.axes.figure.colorbar(
         image, ax=image.axes, fraction=0.046, pad=0.02, aspect=24, shrink=shrink, panchor=False
     )
@@ -159,7 +159,7 @@ def color_bar(image: Any, label: str | None = None, shrink: float = 1.0) -> Any:
 
 
 def ink_on(image: Any, value: float) -> str:
-    """Black or white, whichever reads better on the colour that ``image`` gives ``value``."""
+    """Black or white, whichever reads better on the color that ``image`` gives ``value``."""
     red, green, blue, _ = image.cmap(image.norm(value))
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
 
@@ -175,7 +175,7 @@ def legend(ax: Any, loc: str = "best") -> None:
 
 
 def cycle(count: int) -> list[Any]:
-    """``count`` colours that are told apart: the categorical ones, beyond them a scale."""
+    """``count`` colors that are told apart: the categorical ones, beyond them a scale."""
     if count <= len(COLORS):
         return list(COLORS[:count])
     import matplotlib as mpl

@@ -25,7 +25,7 @@ from .look import (
 )
 from .text import legible, token_labels
 
-# Colours begin just above 0, so that what is exactly 0 (masked) gets the colour below the limits.
+# Colors begin just above 0, so that what is exactly 0 (masked) gets the color below the limits.
 ABOVE_ZERO = float(np.finfo(np.float32).tiny)
 
 
@@ -50,14 +50,14 @@ def attention(
         keys: M of them, for the columns, where they differ from the rows (cross-attention).
         values: write the numbers into the cells; by default for at most 8 rows and columns.
         vmax: the weight at the bright end. 1 keeps pictures comparable.
-        gamma: the colour goes with ``(weight / vmax) ** gamma``. By default 1 up to 12 keys, and
-            0.5 for more, where weights of a few per cent would all look black; the colour bar says
+        gamma: the color goes with ``(weight / vmax) ** gamma``. By default 1 up to 12 keys, and
+            0.5 for more, where weights of a few per cent would all look black; the color bar says
             so.
         title: written above.
-        colorbar: explain the colours at the side.
+        colorbar: explain the colors at the side.
         ax: draw here instead of in a new figure.
 
-    Weights of exactly 0 (masked positions) are drawn in grey.
+    Weights of exactly 0 (masked positions) are drawn in gray.
 
     Raises:
         ValueError: not a matrix, rows that do not sum to 1, NaN, a token too many or too few.
@@ -113,7 +113,7 @@ def attention_grid(
         vmax: the weight at the bright end.
         gamma: as for :func:`attention`.
         title: written above.
-        colorbar: explain the colours at the side.
+        colorbar: explain the colors at the side.
         figure: draw into this empty Figure instead of a new one.
 
     Returns:
@@ -178,7 +178,7 @@ def heatmap(
     colorbar: bool | None = None,
     ax: Any = None,
 ) -> Any:
-    """A matrix, coloured and (where it is small) with its numbers. Returns the Axes.
+    """A matrix, colored and (where it is small) with its numbers. Returns the Axes.
 
     Args:
         matrix: (N, M); a vector is one row.
@@ -186,7 +186,7 @@ def heatmap(
         columns: their labels.
         values: write the numbers into the cells; by default for at most 12 rows and columns.
         digits: after the point.
-        signed: colours with white at 0 and limits that are symmetric about it; by default where
+        signed: colors with white at 0 and limits that are symmetric about it; by default where
             there is a number below 0. Otherwise dark to bright, from 0 (or the least number).
         vmin: the lower limit; signed ones are ``-vmax`` and ``vmax``.
         vmax: the upper limit.
@@ -228,7 +228,7 @@ def heatmap(
 
 
 def _weight_norm(function: str, vmax: float, gamma: float | None, keys: int) -> Any:
-    """From weights to the colour scale; what is exactly 0 falls below it."""
+    """From weights to the color scale; what is exactly 0 falls below it."""
     from matplotlib.colors import Normalize, PowerNorm
 
     if not ABOVE_ZERO < vmax < np.inf:
@@ -416,7 +416,7 @@ def _cell_points(ax: Any) -> float:
 
 
 def _write_values(image: Any, m: np.ndarray, digits: int, skip_zeros: bool = False) -> None:
-    """The number in each cell, in ink that reads on its colour."""
+    """The number in each cell, in ink that reads on its color."""
     texts = [[f"{value:.{digits}f}" for value in row] for row in m + 0.0]
     longest = max(len(text) for row in texts for text in row)
     size = float(np.clip(0.85 * _cell_points(image.axes) / (0.62 * longest), 4.5, TICK + 1))

@@ -18,7 +18,7 @@ from typing import Any
 BASE = "DejaVu Sans"
 BOX = "□"
 
-# families by how common they are: free fonts, Windows, macOS, then fonts for neighbouring scripts
+# families by how common they are: free fonts, Windows, macOS, then fonts for neighboring scripts
 CJK_FAMILIES = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
     "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "LXGW WenKai",

@@ -37,6 +37,9 @@ FAULTS = {
     "the solution is a stub": (proofs.solution_passes, "solution.py", MEAN, RAISE),
     "the reference is no op": (proofs.solution_passes, "check.py", "ops.linear,", "real_mean,"),
     "a mistake is right": (proofs.mistakes_are_caught, "check.py", "2 * dw", "dw"),
+    "a mistake says nothing": (
+        proofs.mistakes_are_caught, "check.py", '"the bias is not added"', '""',
+    ),
     "two mistakes are one": (
         proofs.mistakes_are_caught, "check.py", "changes_input,", "to_float64,",
     ),

@@ -32,7 +32,7 @@ def test_the_running_mean_is_centred_and_the_losses_stay():
     losses = np.arange(200.0) + 1
     raw, mean = plot.loss_curve(losses).lines
     np.testing.assert_array_equal(raw.get_ydata(), losses)
-    # a straight line's centred mean is the line; half a step off, as the width 4 is even
+    # a straight line's centered mean is the line; half a step off, as the width 4 is even
     np.testing.assert_allclose(mean.get_ydata() - mean.get_xdata(), 1.5, rtol=0, atol=1e-10)
     assert len(plot.loss_curve(losses, smooth=1).lines) == 1
     with pytest.raises(ValueError, match="smooth is a number of steps from 1 to 200"):

@@ -68,13 +68,13 @@ def test_cross_attention_has_two_sets_of_labels():
 def test_masked_positions_are_grey_and_small_weights_are_not():
     w = np.array([[1.0, 0.0], [1e-9, 1 - 1e-9]])
     (shown,) = plot.attention(w).images
-    grey = mpl.colors.to_rgba(look.NOTHING)
-    np.testing.assert_allclose(shown.to_rgba(w)[0, 1], grey)
-    assert not np.allclose(shown.to_rgba(w)[1, 0], grey)
+    gray = mpl.colors.to_rgba(look.NOTHING)
+    np.testing.assert_allclose(shown.to_rgba(w)[0, 1], gray)
+    assert not np.allclose(shown.to_rgba(w)[1, 0], gray)
     # with the square-root scale too
     (shown,) = plot.attention(w, gamma=0.5).images
-    np.testing.assert_allclose(shown.to_rgba(w)[0, 1], grey)
-    assert not np.allclose(shown.to_rgba(w)[1, 0], grey)
+    np.testing.assert_allclose(shown.to_rgba(w)[0, 1], gray)
+    assert not np.allclose(shown.to_rgba(w)[1, 0], gray)
 
 
 def test_a_row_with_nothing_to_attend_to_may_be_zero():
@@ -116,7 +116,7 @@ def test_the_grid_is_one_image_with_every_head_in_its_place():
 
 def test_the_grid_of_144_heads_is_one_image():
     figure = plot.attention_grid([causal(12, 8, 8)] * 12)
-    assert [len(ax.images) for ax in figure.axes] == [1, 0]  # and the colour bar
+    assert [len(ax.images) for ax in figure.axes] == [1, 0]  # and the color bar
 
 
 def test_the_grid_takes_a_batch_of_one_and_no_other():

@@ -56,6 +56,8 @@ def tour(
     )
     try:
         with blas_threads(1):
+            with console.status("  getting ready"):
+                _warm_up(model, corpus)
             trainer.fit(console=console)
     except FloatingPointError as error:
         fail(str(error))
@@ -98,6 +100,19 @@ def _quoted(path: Path) -> str:
 
 
 # ---------------------------------------------------------------- gradients
+
+
+def _warm_up(model: Any, corpus: Any) -> None:
+    """One step without an update: where kernels are still to be compiled, they are now, and the
+    minute is for training.
+    """
+    from ..data import sample_batch
+
+    ids, targets = sample_batch(corpus.train, BATCH, LENGTH, np.random.default_rng(0))
+    _, loss = model(ids, targets)
+    loss.backward()
+    for p in model.parameters():
+        p.grad = None
 
 
 def _gradients() -> Any:

@@ -138,6 +138,9 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _notice(folder: str) -> None:
-    print(
-        f"scratchlm: compiling the CPU kernels, once (seconds; kept in {folder})", file=sys.stderr
-    )
+    """Say why it takes so long, once, to someone who waits: not into a file or another program."""
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        print(
+            f"scratchlm: compiling the CPU kernels, once (seconds; kept in {folder})",
+            file=sys.stderr,
+        )

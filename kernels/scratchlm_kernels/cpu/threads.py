@@ -2,8 +2,9 @@
 
 The kernels release Python's lock, so plain threads run them side by side. Work is cut into more
 pieces than there are threads, and each takes the next one when it is done: a core that another
-program is using does fewer of them, and nobody waits for it. No thread spins while it has nothing
-to do, which is what makes two pools (OpenBLAS's and one of OpenMP's) so slow on the same cores.
+program is using does fewer of them, and no more than its last is waited for. No thread spins while
+it has nothing to do, which is what makes two pools (OpenBLAS's and one of OpenMP's) so slow on the
+same cores.
 
 ``set_threads(n)``, or the environment variable ``SCRATCHLM_THREADS``, sets the number; otherwise it
 is ``OMP_NUM_THREADS``, and without that the number of cores this process may run on.

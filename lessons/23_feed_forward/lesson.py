@@ -764,6 +764,7 @@ assert climbs.min() > 0.09
 
 # %%
 from scratchlm import data, no_grad, optim
+from scratchlm.train.threads import blas_threads
 
 text = data.corpus("topics")
 words = len(text.vocabulary)
@@ -822,6 +823,7 @@ def windows(ids, n, rng):
     return ids[at[:, None] + np.arange(8)], ids[at + 8]
 
 
+@blas_threads(1)  # products as small as these are no faster with more
 def train_window(kind, *, layers=4, lr=1e-3, steps=200, seed=0, std=0.05):
     """The trained network and its losses, on batches of 128."""
     network = Window(kind, layers, seed, std)
@@ -964,6 +966,7 @@ import scratchlm
 from scratchlm.models.gpt import GPT, GPTConfig
 
 
+@blas_threads(1)
 def train_gpt(op="reference", steps=60, layers=2):
     """The model and its losses; everything has a seed."""
     config = GPTConfig(words, block_size=16, n_layer=layers, n_head=2, n_embd=32)
@@ -1217,6 +1220,7 @@ assert abs(costs["swiglu"][0] - 2) < 0.1
 
 
 # %%
+@blas_threads(1)
 def gpt_with(kind, steps=120, layers=4, d=32):
     """A GPT whose feed-forward blocks are of this kind, and its losses."""
     config = GPTConfig(words, block_size=32, n_layer=layers, n_head=2, n_embd=d)

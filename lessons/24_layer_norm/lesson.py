@@ -1147,7 +1147,7 @@ cost = {}
 for name, derivation in DERIVATIONS.items():
     Counted.numbers = 0
     derivation(*(a.view(Counted) for a in (push, *saved)))
-    call = lambda f=derivation: f(push, *saved)  # noqa: E731
+    call = lambda f=derivation: f(push, *saved)
     cost[name] = [Counted.numbers / big.size, peak(call), milliseconds(call)]
 _, big_vjp = ops.layer_norm(big, *unit)
 cost["the library's vjp, all three"] = [

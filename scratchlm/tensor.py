@@ -593,8 +593,13 @@ def _check_dtype(op: Op, out: Array, arrays: list[Any], options: dict[str, Any])
     """Floating results have the widest floating dtype of the inputs, or what an option says."""
     dtypes = [a.dtype for a in arrays if a is not None]
     floats = [d for d in dtypes if d.kind == "f"]
-    if out.dtype.kind != "f" or not floats or "dtype" in options:
+    if out.dtype.kind != "f" or not dtypes or "dtype" in options:
         return
+    if not floats:
+        raise TypeError(
+            f"{op.name}: the inputs are {dtypes[0]} but the result is {out.dtype}: say which "
+            "floating dtype is meant, with .astype('float32') first"
+        )
     widest = max(floats, key=lambda d: d.itemsize)
     if out.dtype == widest:
         return

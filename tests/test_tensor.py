@@ -1082,3 +1082,12 @@ def test_axes_that_are_not_there_and_values_that_do_not_fit_are_named() -> None:
     assert F.stack(x, x).shape == (2, 2, 3)
     with pytest.raises(TypeError, match=r"one by one: stack\(\*tensors\)"):
         F.stack([x, x])
+
+
+@pytest.mark.parametrize("name", ["exp", "softmax", "mean"])
+def test_integers_do_not_become_float64_by_themselves(name):
+    whole = Tensor([1, 2, 3])
+    with pytest.raises(TypeError, match=rf"{name}: the inputs are int64 .*\.astype\('float32'\)"):
+        getattr(F, name)(whole)
+    assert getattr(F, name)(whole.astype("float32")).dtype == np.float32
+    assert whole.sum().item() == 6  # an integer stays one

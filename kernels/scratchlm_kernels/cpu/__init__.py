@@ -20,6 +20,8 @@ import numpy as np
 
 from scratchlm.registry import fused_updates, get_op, implementation
 
+from .. import fits
+
 NAME = "numba"
 PRIORITY = 10
 
@@ -81,44 +83,8 @@ def _floats(*arrays: Any) -> bool:
 LONGEST_HEAD = 256
 
 
-def _can_attend(
-    q: Any,
-    k: Any,
-    v: Any,
-    *,
-    mask: Any = None,
-    causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: Any = None,
-    return_weights: bool = False,
-) -> bool:
-    if return_weights or dropout_p or not _floats(q, k, v):
-        return False
-    if not (q.ndim == k.ndim == v.ndim >= 2 and q.size and v.size):
-        return False
-    heads, shared = (q.shape[-3], k.shape[-3]) if q.ndim > 2 else (1, 1)
-    return (
-        0 < q.shape[-1] == k.shape[-1] <= LONGEST_HEAD
-        and v.shape[-1] <= LONGEST_HEAD
-        and k.shape[:-1] == v.shape[:-1]
-        and q.shape[:-3] == k.shape[:-3]
-        and heads % shared == 0
-        and (mask is None or _masks(mask, (*q.shape[:-1], k.shape[-2])))
-        and (rng is None or hasattr(rng, "random"))
-    )
-
-
-def _masks(mask: Any, scores: tuple[int, ...]) -> bool:
-    """Whether it is a mask that broadcasts to the scores."""
-    return (
-        type(mask) is np.ndarray
-        and (mask.dtype == bool or mask.dtype.kind == "f")
-        and mask.ndim <= len(scores)
-        and all(
-            have in (1, want) for have, want in zip(mask.shape[::-1], scores[::-1], strict=False)
-        )
-    )
+def _can_attend(q: Any, k: Any, v: Any, **options: Any) -> bool:
+    return _floats(q, k, v) and fits.attention(q, k, v, widest=LONGEST_HEAD, **options)
 
 
 def _attention_pays(q: Any, k: Any, v: Any) -> bool:
@@ -157,36 +123,13 @@ def _can_gelu(x: Any, *, approximate: str = "none") -> bool:
     return approximate == "tanh" and _floats(x) and x.size > 0
 
 
-def _can_normalise(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> bool:
+def _can_normalize(x: Any, weight: Any = None, bias: Any = None, **options: Any) -> bool:
     given = [p for p in (weight, bias) if p is not None]
-    return (
-        _floats(x, *given)
-        and x.size > 0
-        and x.ndim > 0
-        and all(p.shape == x.shape[-1:] for p in given)
-    )
+    return _floats(x, *given) and fits.layer_norm(x, weight, bias, **options)
 
 
-def _can_compare(
-    logits: Any,
-    target: Any,
-    *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> bool:
-    return (
-        weight is None
-        and label_smoothing == 0
-        and reduction in ("mean", "sum", "none")
-        and _floats(logits)
-        and type(target) is np.ndarray
-        and target.dtype.kind in "iu"
-        and logits.size > 0
-        and logits.ndim > 0
-        and target.shape == logits.shape[:-1]
-    )
+def _can_compare(logits: Any, target: Any, **options: Any) -> bool:
+    return _floats(logits) and fits.cross_entropy(logits, target, **options)
 
 
 def _several_thousand(x: Any, *others: Any) -> bool:
@@ -196,7 +139,7 @@ def _several_thousand(x: Any, *others: Any) -> bool:
 _register("attention", "attention", _can_attend, _attention_pays)
 _register("linear", "linear", _can_map, _linear_pays)
 _register("gelu", "activations", _can_gelu, _several_thousand)
-_register("layer_norm", "norm", _can_normalise, _several_thousand)
+_register("layer_norm", "norm", _can_normalize, _several_thousand)
 _register("cross_entropy", "losses", _can_compare, _several_thousand)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from scratchlm.registry import fused_updates, get_op, implementation
 
+from .. import fits
 from .runtime import contiguous, runtime_of
 
 NAME = "cuda"
@@ -76,44 +77,8 @@ def _floats(*arrays: Any) -> bool:
 WIDEST_HEAD = 128
 
 
-def _can_attend(
-    q: Any,
-    k: Any,
-    v: Any,
-    *,
-    mask: Any = None,
-    causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: Any = None,
-    return_weights: bool = False,
-) -> bool:
-    if return_weights or dropout_p or not _floats(q, k, v):
-        return False
-    if not q.ndim == k.ndim == v.ndim >= 2:
-        return False
-    heads, shared = (q.shape[-3], k.shape[-3]) if q.ndim > 2 else (1, 1)
-    return (
-        q.shape[-1] == k.shape[-1] <= WIDEST_HEAD
-        and v.shape[-1] <= WIDEST_HEAD
-        and k.shape[:-1] == v.shape[:-1]
-        and q.shape[:-3] == k.shape[:-3]
-        and heads % shared == 0
-        and (mask is None or _masks(mask, (*q.shape[:-1], k.shape[-2]), q))
-        and (rng is None or hasattr(rng, "random"))
-    )
-
-
-def _masks(mask: Any, scores: tuple[int, ...], like: Any) -> bool:
-    """Whether it is a mask, beside ``like``, that broadcasts to the scores."""
-    return (
-        type(mask) is type(like)
-        and mask.dtype.kind in "bf"
-        and mask.ndim <= len(scores)
-        and all(
-            have in (1, want) for have, want in zip(mask.shape[::-1], scores[::-1], strict=False)
-        )
-    )
+def _can_attend(q: Any, k: Any, v: Any, **options: Any) -> bool:
+    return _floats(q, k, v) and fits.attention(q, k, v, widest=WIDEST_HEAD, **options)
 
 
 _register("attention", "attention", _can_attend)
@@ -128,28 +93,14 @@ for _version in (1, 2):
 # -- rows and elements -----------------------------------------------------------------------------
 
 
-def _can_normalise(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> bool:
+def _can_normalize(x: Any, weight: Any = None, bias: Any = None, **options: Any) -> bool:
     given = [p for p in (weight, bias) if p is not None]
-    return _floats(x, *given) and x.ndim > 0 and all(p.shape == x.shape[-1:] for p in given)
+    return _floats(x, *given) and fits.layer_norm(x, weight, bias, **options)
 
 
-def _can_lose(
-    logits: Any,
-    target: Any,
-    *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> bool:
+def _can_compare(logits: Any, target: Any, **options: Any) -> bool:
     return (
-        weight is None
-        and not label_smoothing
-        and reduction in ("mean", "sum", "none")
-        and _floats(logits)
-        and _ids(target, logits)
-        and logits.ndim > 0
-        and target.shape == logits.shape[:-1]
+        _floats(logits) and _ids(target, logits) and fits.cross_entropy(logits, target, **options)
     )
 
 
@@ -166,8 +117,8 @@ def _ids(ids: Any, beside: Any) -> bool:
     return type(ids) is type(beside) and ids.device == beside.device and ids.dtype.kind in "iu"
 
 
-_register("layer_norm", "rows", _can_normalise)
-_register("cross_entropy", "rows", _can_lose)
+_register("layer_norm", "rows", _can_normalize)
+_register("cross_entropy", "rows", _can_compare)
 _register("gelu", "rows", _can_gelu)
 _register("embedding", "rows", _can_embed)
 

@@ -25,3 +25,8 @@ def invocation() -> str:
     if os.name == "nt" and not python.is_absolute():
         name = f".\\{name}"
     return (f'"{name}"' if " " in name else name) + " -m scratchlm"
+
+
+def quoted(path: Path) -> str:
+    """The path as it is typed in a shell."""
+    return f'"{path}"' if " " in str(path) else str(path)

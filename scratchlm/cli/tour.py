@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from .invocation import invocation
+from .invocation import invocation, quoted
 from .screen import console, fail
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def tour(
     if trainer.interrupted:
         console.print(
             f"\n  Stopped after {trainer.step} steps; all is saved. To go on:\n"
-            f"    [bold]{invocation()} train --resume --out {_quoted(out / 'model')}[/]",
+            f"    [bold]{invocation()} train --resume --out {quoted(out / 'model')}[/]",
             soft_wrap=True,  # a command to copy stays in one line
         )
         raise typer.Exit(130)
@@ -85,7 +85,7 @@ def tour(
         ("read 1", "the first lesson: what a gradient is"),
         ("start 1", "its exercise, as a file of your own"),
         ("check 1", "check what you wrote"),
-        (f"generate {_quoted(out / 'model')}", "let the model write more"),
+        (f"generate {quoted(out / 'model')}", "let the model write more"),
     ):
         console.print(f"  [bold cyan]{invocation()} {command}[/]  [dim]{words}[/]", soft_wrap=True)
     console.print()
@@ -93,10 +93,6 @@ def tour(
 
 def _title(number: str, name: str, words: str) -> None:
     console.print(f"\n[bold reverse] {number} [/] [bold]{name}[/]  [dim]{words}[/]\n")
-
-
-def _quoted(path: Path) -> str:
-    return f'"{path}"' if " " in str(path) else str(path)
 
 
 # ---------------------------------------------------------------- gradients

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .invocation import invocation
+from .invocation import invocation, quoted
 from .screen import console, fail
 
 RUNS = Path("runs")
@@ -94,7 +94,7 @@ def train(
             trainer.fit(console=console)
     except FloatingPointError as error:
         fail(str(error))
-    where = f'"{out}"' if " " in str(out) else str(out)
+    where = quoted(out)
     if trainer.interrupted:
         console.print(
             f"Stopped after step {trainer.step}; all is saved. To go on:\n"

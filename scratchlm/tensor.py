@@ -727,6 +727,8 @@ def _run_vjp(node: Node, incoming: list[Array | None]) -> tuple[Array | None, ..
     outgoing = result if type(result) is tuple else (result,)
     if len(outgoing) > len(node.inputs) and all(g is None for g in outgoing[len(node.inputs) :]):
         outgoing = outgoing[: len(node.inputs)]  # optional inputs that were left out
+    while len(outgoing) < len(node.inputs) and node.inputs[len(outgoing)] is None:
+        outgoing = (*outgoing, None)  # optional inputs given as None
     if len(outgoing) != len(node.inputs):
         names = ", ".join(node.op.input_name(i) for i in range(len(node.inputs)))
         raise ValueError(

@@ -13,6 +13,7 @@ def attention(
     q: Any,
     k: Any,
     v: Any,
+    bias: Any = None,
     *,
     widest: int,
     mask: Any = None,
@@ -22,8 +23,8 @@ def attention(
     rng: Any = None,
     return_weights: bool = False,
 ) -> bool:
-    """No dropout, no weights to return, heads up to ``widest`` features, shapes that agree."""
-    if return_weights or dropout_p:
+    """No dropout, no weights to return, no bias that wants a gradient, heads up to ``widest`` features, shapes that agree."""
+    if return_weights or dropout_p or bias is not None:
         return False
     if not (q.ndim == k.ndim == v.ndim >= 2 and q.size and v.size):
         return False

@@ -11,11 +11,12 @@ from ._types import Vjp
 from .dropout import check_dropout, dropout_mask
 
 
-@op("y = softmax(q kᵀ / √d + mask) v")
+@op("y = softmax(q kᵀ / √d + bias + mask) v")
 def attention(
     q: Array,
     k: Array,
     v: Array,
+    bias: Array | None = None,
     *,
     mask: Array | None = None,
     causal: bool = False,
@@ -24,7 +25,7 @@ def attention(
     rng: Any = None,
     return_weights: bool = False,
 ) -> tuple[Any, Vjp]:
-    """``y = softmax(scale * q kᵀ + mask) v``, for every head of every sequence at once.
+    """``y = softmax(scale * q kᵀ + bias + mask) v``, for every head of every sequence at once.
 
     Shapes, with B for any leading axes, N queries, M keys::
 
@@ -39,7 +40,9 @@ def attention(
         q: queries ``[B, H, N, d]``, what each position looks for.
         k: keys ``[B, Hkv, M, d]``, what each position is found by.
         v: values ``[B, Hkv, M, e]``, what each position gives.
-        mask: broadcastable to ``[B, H, N, M]``. Boolean: True where the query may attend. Floating:
+        bias: floating, broadcastable to ``[B, H, N, M]``, added to the scaled scores: a learned
+            preference of place for place, such as T5's relative positions. It has a gradient.
+        mask: broadcastable to ``[B, H, N, M]``, without a gradient. Boolean: True where the query may attend. Floating:
             added to the scaled scores; -inf forbids.
         causal: a query sees no later key. The last query is aligned with the last key, so query i
             sees keys ``j <= i + M - N``: the usual triangle for N = M, and what new queries need
@@ -59,20 +62,21 @@ def attention(
         A = P m          dP = dA m           m the dropout mask, 0 or 1 / (1 - p)
         P = softmax(S)   dS = P * (dP - sum_j dP P)
         S = scale q kᵀ   dq = scale dS k     dk = scale dSᵀ q
+          + bias         dbias = dS          summed over the axes that broadcasting stretched
 
     The row sum needs no N x M array: ``sum_j dP_ij P_ij = sum_j A_ij (dy_i · v_j) = dy_i · y_i``.
 
     Raises:
         ValueError: shapes that do not fit (the message says which axes), a ``dropout_p`` outside
             ``[0, 1)`` or without ``rng``.
-        TypeError: a mask of integers, an ``rng`` that is no generator.
+        TypeError: a mask of integers, a bias that is not floating, an ``rng`` that is no generator.
 
     Source: Vaswani 2017, eq. 1 and §3.2; D1 §4.1.1, D3 §4.1, D4 §4.1.1 and §4.2.1.
-    Groups: Ainslie 2023, §2.2. The row sum: Dao 2022, App. B.
+    Groups: Ainslie 2023, §2.2. Bias: Raffel 2020, §2.1. The row sum: Dao 2022, App. B.
     """
     groups = _check_shapes(q, k, v)
     check_dropout("attention", dropout_p, rng, option="dropout_p")
-    xp = array_namespace(q, k, v)
+    xp = array_namespace(q, k, v, bias)
     *_, N, d = q.shape
     M = k.shape[-2]
     if scale is None:
@@ -89,10 +93,12 @@ def attention(
 
     qs = grouped(q) * scale  # scaling q costs N d products, scaling the scores N M
     s = ungrouped(qs @ xp.matrix_transpose(k))  # [B, H, N, d] [B, H, d, M] -> [B, H, N, M]
+    if bias is not None:
+        s += _as_added("bias", bias, s)
     if mask is not None:
-        s += _as_bias(mask, s)
+        s += _as_added("mask", mask, s)
     if causal and N > 1:
-        s += _as_bias(_causal(N, M, s), s)
+        s += _as_added("mask", _causal(N, M, s), s)
     weights = _softmax_of_own(s)
     dropped = None
     used = weights
@@ -101,7 +107,7 @@ def attention(
         used = weights * dropped
     y = ungrouped(grouped(used) @ v)  # [B, H, N, M] [B, H, M, e] -> [B, H, N, e]
 
-    def vjp(dy: Array | None, dweights: Array | None = None) -> tuple[Array, Array, Array]:
+    def vjp(dy: Array | None, dweights: Array | None = None) -> tuple[Array, ...]:
         if dy is None:
             dy = xp.zeros_like(y)
         # y = A v   =>   dA = dy vᵀ,  dv = Aᵀ dy
@@ -117,12 +123,13 @@ def attention(
             row = row + xp.vecdot(dweights, weights, axis=-1)
         ds -= xp.expand_dims(row, axis=-1)
         ds *= weights
-        # S = (scale q) kᵀ   =>   dq = scale dS k,  dk = dSᵀ (scale q)
+        # S = (scale q) kᵀ + bias   =>   dbias = dS,  dq = scale dS k,  dk = dSᵀ (scale q)
+        dbias = () if bias is None else (_sum_to(ds, bias),)
         ds = grouped(ds)
         dq = ds @ k  # [N, M] [M, d] -> [N, d]
         dq *= scale
         dk = xp.matrix_transpose(ds) @ qs  # [M, N] [N, d] -> [M, d]
-        return ungrouped(dq), dk, dv
+        return ungrouped(dq), dk, dv, *dbias
 
     return ((y, weights) if return_weights else y), vjp
 
@@ -148,26 +155,41 @@ def _causal(N: int, M: int, like: Array) -> Array:
     return xp.expand_dims(arange_like(M, like), axis=0) <= query
 
 
-def _as_bias(mask: Array, scores: Array) -> Array:
-    """What to add to the scores: 0 or -inf for a boolean mask."""
-    xp = array_namespace(mask, scores)
-    if mask.ndim > scores.ndim or any(
-        have not in (1, want)
-        for have, want in zip(mask.shape[::-1], scores.shape[::-1], strict=False)
+def _as_added(what: str, x: Array, scores: Array) -> Array:
+    """What ``x``, the mask or the bias, adds to the scores: 0 or -inf for a boolean mask."""
+    xp = array_namespace(x, scores)
+    if x.ndim > scores.ndim or any(
+        have not in (1, want) for have, want in zip(x.shape[::-1], scores.shape[::-1], strict=False)
     ):
         raise ValueError(
-            f"attention: mask has shape {tuple(mask.shape)}, the weights {tuple(scores.shape)} "
-            "(..., heads, queries, keys): the mask must broadcast to that without adding axes"
+            f"attention: {what} has shape {tuple(x.shape)}, the weights {tuple(scores.shape)} "
+            f"(..., heads, queries, keys): the {what} must broadcast to that without adding axes"
         )
-    if xp.isdtype(mask.dtype, "bool"):
+    if what == "mask" and xp.isdtype(x.dtype, "bool"):
         zero = asarray_like(0.0, scores, scores.dtype)
-        return xp.where(mask, zero, asarray_like(-math.inf, scores, scores.dtype))
-    if not xp.isdtype(mask.dtype, "real floating"):
+        return xp.where(x, zero, asarray_like(-math.inf, scores, scores.dtype))
+    if what == "mask" and not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(
-            f"attention: mask is {mask.dtype}; use a boolean mask (True = may attend), or a "
+            f"attention: mask is {x.dtype}; use a boolean mask (True = may attend), or a "
             "floating one that is added to the scores (0 = may attend, -inf = may not)"
         )
-    return xp.astype(mask, scores.dtype, copy=False)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise TypeError(
+            f"attention: bias is {x.dtype}; it is added to the scores, so it must be floating "
+            "(what allows and forbids is mask=)"
+        )
+    return xp.astype(x, scores.dtype, copy=False)
+
+
+def _sum_to(ds: Array, bias: Array) -> Array:
+    """The gradient of a bias that was broadcast to the scores: what it fed adds up."""
+    xp = array_namespace(ds)
+    extra = ds.ndim - bias.ndim
+    shape = (1,) * extra + tuple(bias.shape)
+    stretched = tuple(a for a, side in enumerate(shape) if side == 1 and ds.shape[a] != 1)
+    if stretched:
+        ds = xp.sum(ds, axis=stretched, keepdims=True)
+    return xp.astype(xp.reshape(ds, bias.shape), bias.dtype, copy=False)
 
 
 def _check_shapes(q: Array, k: Array, v: Array) -> int:

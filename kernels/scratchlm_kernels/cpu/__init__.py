@@ -83,11 +83,11 @@ def _floats(*arrays: Any) -> bool:
 LONGEST_HEAD = 256
 
 
-def _can_attend(q: Any, k: Any, v: Any, **options: Any) -> bool:
-    return _floats(q, k, v) and fits.attention(q, k, v, widest=LONGEST_HEAD, **options)
+def _can_attend(q: Any, k: Any, v: Any, bias: Any = None, **options: Any) -> bool:
+    return _floats(q, k, v) and fits.attention(q, k, v, bias, widest=LONGEST_HEAD, **options)
 
 
-def _attention_pays(q: Any, k: Any, v: Any) -> bool:
+def _attention_pays(q: Any, k: Any, v: Any, bias: Any = None) -> bool:
     # one query beside many keys is two products of a matrix with a vector, which NumPy does well
     return q.ndim > 2 and q.shape[-2] >= 16 and math.prod(q.shape[:-1]) * k.shape[-2] >= 1 << 15
 

@@ -305,6 +305,7 @@ def attention(
     q: np.ndarray,
     k: np.ndarray,
     v: np.ndarray,
+    bias: None = None,
     *,
     mask: np.ndarray | None = None,
     causal: bool = False,
@@ -312,7 +313,7 @@ def attention(
 ) -> tuple[np.ndarray, Any]:
     """``softmax(scale * q kᵀ + mask) v``; shapes and meaning as in :mod:`scratchlm.ops.attention`.
 
-    Float32 or float64, last axes up to 256 long.
+    Float32 or float64, last axes up to 256 long; no bias, whose gradient would be N x M.
     """
     dtype = q.dtype
     n, d = q.shape[-2:]
@@ -321,7 +322,7 @@ def attention(
     batch, heads = q4.shape[:2]
     kv_heads = k4.shape[1]
     factor = dtype.type(1 / math.sqrt(d) if scale is None else scale)
-    bias = _bias(mask, q4, k4, q.shape)
+    added = _added(mask, q4, k4, q.shape)
     has_mask = mask is not None
 
     wide, step = lanes(dtype), panel(dtype)
@@ -336,7 +337,7 @@ def attention(
     share(pack_forward[dtype], kv, k4, v4, kt, vp, keys, stride_v, step, small=small)
     blocks = -(-n // QUERIES)
     share(
-        forward[dtype], batch * heads * blocks, q4, kt, vp, bias, has_mask, y, top, inverse,
+        forward[dtype], batch * heads * blocks, q4, kt, vp, added, has_mask, y, top, inverse,
         n_keys, keys, stride_v, wide, kv_heads, factor, causal, small=small,
     )  # fmt: skip
 
@@ -360,7 +361,7 @@ def attention(
             queries, keys, stride_d, stride_v, step, factor, small=small,
         )  # fmt: skip
         share(
-            backward[dtype], kv * parts, *packed, bias, has_mask, top, inverse, dqp, dq, dk, dv,
+            backward[dtype], kv * parts, *packed, added, has_mask, top, inverse, dqp, dq, dk, dv,
             n, queries, keys, stride_d, stride_v, wide, parts, factor, causal, small=small,
         )  # fmt: skip
         if parts > 1:
@@ -383,7 +384,7 @@ def _four_axes(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, *x.shape[-3:])
 
 
-def _bias(
+def _added(
     mask: np.ndarray | None, q: np.ndarray, k: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """The mask as a view ``[B, H, N, M]`` of what is added to the scores; a 0 without a mask."""

@@ -77,8 +77,8 @@ def _floats(*arrays: Any) -> bool:
 WIDEST_HEAD = 128
 
 
-def _can_attend(q: Any, k: Any, v: Any, **options: Any) -> bool:
-    return _floats(q, k, v) and fits.attention(q, k, v, widest=WIDEST_HEAD, **options)
+def _can_attend(q: Any, k: Any, v: Any, bias: Any = None, **options: Any) -> bool:
+    return _floats(q, k, v) and fits.attention(q, k, v, bias, widest=WIDEST_HEAD, **options)
 
 
 _register("attention", "attention", _can_attend)

@@ -74,6 +74,7 @@ def attention(
     q: Array,
     k: Array,
     v: Array,
+    bias: None = None,
     *,
     mask: Array | None = None,
     causal: bool = False,
@@ -83,7 +84,7 @@ def attention(
     return_weights: bool = False,
     version: int = 3,
 ) -> tuple[Array, Any]:
-    """The op ``attention`` without dropout and weights, in float32, heads up to 128 wide.
+    """The op ``attention`` without dropout, weights and bias, in float32, heads up to 128 wide.
 
     Memory is linear in length: saved are q, k, v, y, and for each query the greatest score and
     the inverse of the sum of exponentials, from which backward forms the weights again.

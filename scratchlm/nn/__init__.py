@@ -2,6 +2,7 @@
 
 from .attention import Attention, MultiHeadAttention
 from .containers import ModuleList, Sequential
+from .convolution import Conv2d
 from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 from .module import Buffer, LoadResult, Module, Parameter, functional_call
 
@@ -9,6 +10,7 @@ __all__ = [
     "ACTIVATIONS",
     "Attention",
     "Buffer",
+    "Conv2d",
     "Dropout",
     "Embedding",
     "FeedForward",

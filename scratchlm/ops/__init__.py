@@ -3,6 +3,7 @@
 from .activations import gelu, relu, sigmoid, silu, softplus, swiglu, tanh
 from .arithmetic import add, div, maximum, minimum, mul, neg, pow, pow_scalar, sub
 from .attention import attention
+from .convolution import conv2d
 from .dropout import dropout
 from .elementwise import abs, astype, clip, cos, exp, log, sin, sqrt, where
 from .embedding import embedding
@@ -10,6 +11,7 @@ from .linalg import einsum, matmul
 from .linear import linear
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse
 from .norm import layer_norm, rms_norm
+from .recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from .reduction import amax, amin, cumsum, mean, sum, var
 from .shape import (
     broadcast_to,
@@ -34,6 +36,7 @@ __all__ = [
     "broadcast_to",
     "clip",
     "concatenate",
+    "conv2d",
     "cos",
     "cross_entropy",
     "cumsum",
@@ -44,11 +47,15 @@ __all__ = [
     "exp",
     "gelu",
     "getitem",
+    "gru",
+    "gru_cell",
     "layer_norm",
     "linear",
     "log",
     "log_softmax",
     "logsumexp",
+    "lstm",
+    "lstm_cell",
     "matmul",
     "maximum",
     "mean",
@@ -63,6 +70,8 @@ __all__ = [
     "relu",
     "reshape",
     "rms_norm",
+    "rnn",
+    "rnn_cell",
     "sigmoid",
     "silu",
     "sin",

@@ -25,6 +25,14 @@ LAYERS = {
     "LayerNorm without bias": (lambda: nn.LayerNorm(5, bias=False, dtype=np.float64), (3, 5)),
     "RMSNorm": (lambda: nn.RMSNorm(5, dtype=np.float64), (2, 3, 5)),
     "FeedForward": (lambda: nn.FeedForward(3, 7, rng=1, dtype=np.float64), (2, 4, 3)),
+    "Conv2d": (
+        lambda: nn.Conv2d(4, 6, (3, 2), 2, (1, 0), 2, groups=2, rng=1, dtype=np.float64),
+        (2, 4, 5, 6),
+    ),
+    "Conv2d without bias": (
+        lambda: nn.Conv2d(2, 3, 3, bias=False, rng=1, dtype=np.float64),
+        (1, 2, 4, 5),
+    ),
     "MultiHeadAttention": (lambda: nn.MultiHeadAttention(6, 3, rng=1, dtype=np.float64), (2, 5, 6)),
     "grouped queries, causal": (
         lambda: nn.MultiHeadAttention(
@@ -63,6 +71,7 @@ def test_float32_is_the_default_and_seeds_decide():
     def make(rng):
         return [
             nn.Linear(4, 3, rng=rng),
+            nn.Conv2d(2, 3, 3, rng=rng),
             nn.Embedding(5, 2, rng=rng),
             nn.MultiHeadAttention(4, 2, rng=rng),
             nn.FeedForward(4, rng=rng),
@@ -87,6 +96,10 @@ def test_initial_distributions_are_those_of_pytorch():
         # it within 3 × 0.45 / sqrt(500) = 6%
         assert parameter.data.std() == pytest.approx(bound / math.sqrt(3), rel=0.06)
         assert abs(parameter.data.mean()) < bound * 0.08
+    conv = nn.Conv2d(4, 500, (4, 8), groups=2, rng=0)  # a filter sees 2 × 4 × 8 = 64 pixels
+    for parameter in (conv.weight, conv.bias):
+        assert np.abs(parameter.data).max() <= bound
+        assert parameter.data.std() == pytest.approx(bound / math.sqrt(3), rel=0.06)
     table = nn.Embedding(200, 50, rng=0).weight.data
     assert table.std() == pytest.approx(1, rel=0.03)  # 3 / sqrt(2 × 10⁴) = 2%
     small = nn.Linear(64, 500, std=0.02, rng=0)
@@ -110,6 +123,22 @@ def test_dropout_drops_in_training_only_and_is_seeded():
     for p in (-0.1, 1.0, 2):
         with pytest.raises(ValueError, match=r"Dropout: p is the share dropped, and .* outside"):
             nn.Dropout(p)
+
+
+def test_convolution_says_what_it_is_and_refuses_what_does_not_fit():
+    assert repr(nn.Conv2d(2, 4, 3, padding=1, rng=0)).startswith(
+        "Conv2d(2, 4, kernel_size=(3, 3), stride=1, padding=1, dilation=1, groups=1, bias=True)"
+    )
+    with pytest.raises(ValueError, match="groups=2 must divide in_channels=3 and out_channels=4"):
+        nn.Conv2d(3, 4, 3, groups=2)
+    with pytest.raises(ValueError, match="kernel_size=0: each must be at least 1"):
+        nn.Conv2d(3, 4, 0)
+    with pytest.raises(ValueError, match=r"one integer or \(height, width\)"):
+        nn.Conv2d(3, 4, (1, 2, 3))
+    with pytest.raises(TypeError, match="kernel_size must be an integer"):
+        nn.Conv2d(3, 4, 2.5)
+    with pytest.raises(ValueError, match="each filter sees 2 channels of x"):
+        nn.Conv2d(3, 4, 3)(Tensor(np.zeros((1, 2, 5, 5), np.float32)))
 
 
 def test_embedding_takes_rows_and_refuses_other_ids():

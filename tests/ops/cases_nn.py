@@ -265,6 +265,48 @@ def linear_without_bias(s: Sampler) -> Call:
     return (s.array(*s.shape(max_dims=3, max_side=3), ins), s.array(outs, ins), None), {}
 
 
+# -- convolution -----------------------------------------------------------------------------------
+
+
+def torch_conv2d(t: Any, x: Any, w: Any, b: Any, **options: Any) -> Any:
+    return t.nn.functional.conv2d(x, w, b, **options)
+
+
+def pictures_and_filters(s: Sampler, groups: int = 1, reach: int = 1) -> tuple[np.ndarray, ...]:
+    """Pictures that a filter spread by ``reach`` fits into, of odd sides."""
+    kh, kw = s.integer(1, 3), s.integer(1, 3)
+    size = [reach * (k - 1) + 1 + s.integer(0, 3) for k in (kh, kw)]
+    batch = s.choice(1, 2, 2, 0)
+    x = s.array(batch, groups * s.integer(1, 2), *size)
+    return x, s.array(groups * s.integer(1, 2), x.shape[1] // groups, kh, kw)
+
+
+@case(CASES, "conv2d", torch=torch_conv2d)
+def conv2d(s: Sampler) -> Call:
+    x, w = pictures_and_filters(s)
+    return (x, w, s.choice(None, s.array(w.shape[0]))), s.choice({}, {"stride": 2})
+
+
+@case(CASES, "conv2d", torch=torch_conv2d)
+def conv2d_in_groups(s: Sampler) -> Call:
+    groups = s.integer(2, 3)
+    x, w = pictures_and_filters(s, groups)
+    return (x, w, s.array(w.shape[0])), {"groups": groups, "padding": s.integer(0, 1)}
+
+
+@case(CASES, "conv2d", torch=torch_conv2d)
+def conv2d_with_everything(s: Sampler) -> Call:
+    """Stride, padding and dilation, each its own down and right, or one for both."""
+    groups, most = s.integer(1, 2), 2
+    x, w = pictures_and_filters(s, groups, reach=most)
+
+    def pair(low: int, high: int) -> Any:
+        return s.choice(s.integer(low, high), (s.integer(low, high), s.integer(low, high)))
+
+    options = {"stride": pair(1, 3), "padding": pair(0, 2), "dilation": pair(1, most)}
+    return (x, w, s.array(w.shape[0])), {**options, "groups": groups}
+
+
 # -- attention -------------------------------------------------------------------------------------
 
 

@@ -574,6 +574,48 @@ def test_losses_are_tensors_without_axes() -> None:
     assert logits.grad.dtype == np.float32
 
 
+# -- convolution -----------------------------------------------------------------------------------
+
+
+def test_convolution_is_the_sum_that_it_says() -> None:
+    """The formula of the docstring, in loops."""
+    x, w, b = normal(2, 4, 7, 6), normal(6, 2, 3, 2), normal(6)
+    y, _ = ops.conv2d(x, w, b, stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=2)
+    assert y.shape == (2, 6, 4, 7)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (2, 2)))
+    for n, o, p, q in np.ndindex(*y.shape):
+        first = 0 if o < 3 else 2  # filters 0 to 2 see channels 0 and 1
+        patch = padded[n, first : first + 2, 2 * p : 2 * p + 3, q : q + 4 : 3]
+        # twelve products of numbers of the size of 1
+        assert y[n, o, p, q] == pytest.approx(b[o] + np.sum(patch * w[o]), abs=1e-13)
+
+
+def test_a_shifted_picture_gives_a_shifted_map() -> None:
+    x, w = np.zeros((1, 1, 9, 9)), normal(2, 1, 3, 3)
+    x[..., 3:5, 3:5] = normal(2, 2)
+    y = ops.conv2d(x, w, padding=1)[0]
+    moved = ops.conv2d(np.roll(x, (1, -2), (2, 3)), w, padding=1)[0]
+    np.testing.assert_array_equal(moved, np.roll(y, (1, -2), (2, 3)))
+
+
+def test_the_gradient_of_a_convolution_is_a_convolution_with_the_filter_turned() -> None:
+    x, w = normal(2, 3, 6, 5), normal(4, 3, 3, 2)
+    y, vjp = ops.conv2d(x, w, dilation=(2, 1))
+    dy = normal(*y.shape)
+    turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    expected, _ = ops.conv2d(dy, turned, dilation=(2, 1), padding=(4, 1))
+    # sums of 4 * 6 products of numbers of the size of 1, in another order
+    np.testing.assert_allclose(vjp(dy)[0], expected, rtol=1e-13, atol=1e-13)
+
+
+def test_a_stride_as_large_as_the_filter_is_a_linear_layer_on_patches() -> None:
+    x, w, b = normal(2, 3, 8, 12), normal(5, 3, 4, 4), normal(5)
+    y, _ = ops.conv2d(x, w, b, stride=4)
+    patches = x.reshape(2, 3, 2, 4, 3, 4).transpose(0, 2, 4, 1, 3, 5).reshape(2, 6, 48)
+    tokens, _ = ops.linear(patches, w.reshape(5, 48), b)
+    np.testing.assert_allclose(y.reshape(2, 5, 6).transpose(0, 2, 1), tokens, atol=1e-13)
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 Z = np.zeros
@@ -582,6 +624,11 @@ Errors = list[tuple[Callable[[], Any], type[Exception], str]]
 
 def attend(q: Any, k: Any, v: Any, **options: Any) -> Callable[[], Any]:
     return lambda: ops.attention(Z(q), Z(k), Z(v), **options)
+
+
+def convolve(x: Any, w: Any, **options: Any) -> Callable[[], Any]:
+    bias = options.pop("bias", None)
+    return lambda: ops.conv2d(Z(x), Z(w), bias, **options)
 
 
 ERRORS: Errors = [
@@ -637,6 +684,25 @@ ERRORS: Errors = [
         r"pos_weight has shape \(2,\)",
     ),
     (lambda: ops.binary_cross_entropy_with_logits(Z(3), Z((3, 1))), ValueError, "must be equal"),
+    (convolve((1, 5, 5), (1, 1, 3, 3)), ValueError, r"a single picture needs a batch axis"),
+    (convolve((1, 1, 5, 5), (1, 3, 3)), ValueError, r"conv2d: x \(1, 1, 5, 5\), weight \(1, 3, 3"),
+    (convolve((1, 3, 5, 5), (4, 1, 3, 3)), ValueError, "each filter sees 3 channels of x"),
+    (
+        convolve((1, 4, 5, 5), (4, 4, 3, 3), groups=2),
+        ValueError,
+        r"2 channels of x \(4 in 2 groups",
+    ),
+    (convolve((1, 3, 5, 5), (4, 3, 3, 3), groups=2), ValueError, "groups=2 must divide"),
+    (convolve((1, 0, 5, 5), (4, 0, 3, 3)), ValueError, "the channels of x, 0"),
+    (convolve((1, 1, 5, 5), (4, 1, 3, 3), bias=Z(3)), ValueError, r"bias must be \(4,\)"),
+    (convolve((1, 1, 5, 2), (1, 1, 3, 3)), ValueError, "the width the filter spans 3 .* picture 2"),
+    (convolve((1, 1, 5, 9), (1, 1, 3, 3), dilation=3), ValueError, "the height .* 7 .* 5: it must"),
+    (convolve((1, 1, 5, 5), (1, 1, 0, 3)), ValueError, "must have a pixel"),
+    (convolve((1, 1, 5, 5), (1, 1, 3, 3), stride=0), ValueError, "stride=0; .* at least 1"),
+    (convolve((1, 1, 5, 5), (1, 1, 3, 3), padding=(0, -1)), ValueError, r"padding=\(0, -1\)"),
+    (convolve((1, 1, 5, 5), (1, 1, 3, 3), dilation=(1, 1, 1)), ValueError, r"or \(down, right\)"),
+    (convolve((1, 1, 5, 5), (1, 1, 3, 3), groups=(1, 1)), ValueError, "groups=.* one integer, of"),
+    (convolve((1, 1, 5, 5), (1, 1, 3, 3), padding="same"), TypeError, "padding must be an integer"),
     (attend((2, 5, 8), (2, 5, 7), (2, 5, 8)), ValueError, "last axes of q and k must agree"),
     (attend((2, 5, 0), (2, 5, 0), (2, 5, 8)), ValueError, "not be 0"),
     (attend((2, 5, 8), (2, 6, 8), (2, 5, 8)), ValueError, "k and v must agree in every axis but"),

@@ -78,6 +78,22 @@ def test_rms_norm(shape):
     compare(ours, theirs, shape)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 4, 5, 5), {}),
+        ((3, 4, 7, 9), {"stride": 2, "padding": 1}),
+        ((2, 4, 9, 11), {"stride": (3, 1), "padding": (2, 0), "dilation": (2, 3), "groups": 2}),
+        ((2, 4, 8, 5), {"stride": (2, 3), "dilation": 2, "padding": (0, 1), "groups": 4}),
+    ],
+)
+def test_conv2d(shape, options, bias):
+    ours = randomised(nn.Conv2d(4, 8, (3, 2), bias=bias, dtype=np.float64, **options))
+    theirs = torch.nn.Conv2d(4, 8, (3, 2), bias=bias, dtype=torch.float64, **options)
+    compare(ours, copied(theirs, ours), shape)
+
+
 @pytest.mark.parametrize("eps", ["LayerNorm", "GPTConfig"])
 def test_the_default_eps_is_pytorchs(eps):
     from scratchlm.models import GPTConfig
@@ -159,6 +175,10 @@ def test_multi_head_attention(heads, bias, mask):
     [
         (lambda: nn.Linear(20, 30, rng=0), lambda: torch.nn.Linear(20, 30)),
         (lambda: nn.Embedding(20, 30, rng=0), lambda: torch.nn.Embedding(20, 30)),
+        (
+            lambda: nn.Conv2d(10, 20, (3, 2), groups=2, rng=0),
+            lambda: torch.nn.Conv2d(10, 20, (3, 2), groups=2),
+        ),
     ],
 )
 def test_initial_values_are_drawn_alike(make, make_):

@@ -5,6 +5,13 @@ from .containers import ModuleList, Sequential
 from .convolution import Conv2d
 from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 from .module import Buffer, LoadResult, Module, Parameter, functional_call
+from .transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,5 +30,10 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "Sequential",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "functional_call",
 ]

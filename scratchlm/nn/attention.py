@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .. import functional as F
-from ..backend import to_host
+from ..backend import array_namespace, asarray_like, to_host
+from ..tensor import Tensor
 from .layers import Linear, Rng, probability
 from .module import Module
 
@@ -92,22 +94,83 @@ class MultiHeadAttention(Module):
         self.out_proj = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
         self.attend = Attention(causal=causal, dropout=dropout, rng=rng)
 
-    def forward(self, query: Any, key: Any = None, value: Any = None, *, mask: Any = None) -> Any:
+    def forward(
+        self,
+        query: Any,
+        key: Any = None,
+        value: Any = None,
+        *,
+        mask: Any = None,
+        key_padding_mask: Any = None,
+    ) -> Any:
         """Query (..., N, C), key and value (..., M, C); result (..., N, C).
 
-        ``key`` defaults to ``query`` (self-attention), ``value`` to ``key``. ``mask`` is boolean
-        (True: may attend) or additive, and broadcasts to (..., H, N, M).
+        Args:
+            query: what looks.
+            key: what is looked at, by default ``query`` (self-attention); of another sequence for
+                cross-attention, of another length too.
+            value: by default ``key``.
+            mask: boolean (True: may attend) or additive; broadcasts to (..., H, N, M).
+            key_padding_mask: boolean (..., M), True where a key is padding, which no query attends
+                to; as in PyTorch. Together with ``mask``: what either forbids is forbidden.
+
+        Raises:
+            ValueError: widths other than ``embed_dim``, batches that differ, a mask of another
+                shape.
+            TypeError: a padding mask that is not boolean.
         """
         key = query if key is None else key
         value = key if value is None else value
+        self._check(query, key, value)
+        if key_padding_mask is not None:
+            mask = with_padding(mask, key_padding_mask, key)
         q = split_heads(self.q_proj(query), self.num_heads)  # [..., N, C] -> [..., H, N, d]
         k = split_heads(self.k_proj(key), self.num_kv_heads)  # [..., M, Hkv*d] -> [..., Hkv, M, d]
         v = split_heads(self.v_proj(value), self.num_kv_heads)
         return self.out_proj(merge_heads(self.attend(q, k, v, mask=mask)))
 
+    def _check(self, query: Any, key: Any, value: Any) -> None:
+        width = self.q_proj.in_features
+        shapes = [tuple(x.shape) for x in (query, key, value)]
+        named = "MultiHeadAttention: query {}, key {}, value {}: ".format(*shapes)
+        if any(len(shape) < 2 or shape[-1] != width for shape in shapes):
+            raise ValueError(named + f"each must be (..., length, {width}), embed_dim={width}")
+        if len({shape[:-2] for shape in shapes}) > 1:
+            raise ValueError(
+                named + "the axes before the length must agree: give all three one batch"
+            )
+        if shapes[1] != shapes[2]:
+            raise ValueError(named + "each key has one value: their lengths must agree")
+
     def extra_repr(self) -> str:
         kv = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
         return f"num_heads={self.num_heads}{kv}"
+
+
+def with_padding(mask: Any, padding: Any, key: Any) -> Any:
+    """``mask`` for (..., H, N, M) that also forbids the keys where ``padding`` (..., M) is True."""
+    mask, padding = (x.data if isinstance(x, Tensor) else x for x in (mask, padding))
+    if not hasattr(padding, "dtype"):
+        padding = asarray_like(np.asarray(padding), key.data)
+    xp = array_namespace(padding)
+    if not xp.isdtype(padding.dtype, "bool"):
+        raise TypeError(
+            f"MultiHeadAttention: key_padding_mask is {padding.dtype}; it is boolean, True where a "
+            "key is padding: key_padding_mask = ids == pad_id"
+        )
+    if tuple(padding.shape) != tuple(key.shape[:-1]):
+        raise ValueError(
+            f"MultiHeadAttention: key_padding_mask has shape {tuple(padding.shape)}, the keys "
+            f"{tuple(key.shape)}: it says of each key whether it is padding, so give it "
+            f"{tuple(key.shape[:-1])}"
+        )
+    real = ~padding[..., None, None, :]  # [..., M] -> [..., 1, 1, M]
+    if mask is None:
+        return real
+    if xp.isdtype(mask.dtype, "bool"):
+        return mask & real
+    zero = xp.zeros_like(mask[..., :1, :1])  # of the dtype of the mask
+    return mask + xp.where(real, zero, zero - math.inf)
 
 
 def split_heads(x: Any, heads: int) -> Any:

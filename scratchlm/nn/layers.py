@@ -199,13 +199,17 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 class FeedForward(Module):
     """``y = W₂ f(W₁ x + b₁) + b₂``: two linear layers, an activation between, at each position.
 
+    With ``gated``, a third layer opens and closes what the first one says:
+    ``y = W₂ (f(V x + c) * (W₁ x + b₁)) + b₂``; with ``"silu"`` that is SwiGLU.
+
     Args:
         embed_dim: the last axis of x and y.
         hidden_dim: the axis between, ``4 * embed_dim`` by default.
         activation: a name (:data:`ACTIVATIONS`) or a function of tensors.
+        gated: with a gate, ``self.gate``, of the shape of ``self.fc1``.
         dropout: probability of dropping an element of y.
 
-    Source: Vaswani et al. 2017, eq. 2 (with ReLU).
+    Source: Vaswani et al. 2017, eq. 2 (with ReLU); Shazeer 2020, eq. 6 (gated).
     """
 
     def __init__(
@@ -214,6 +218,7 @@ class FeedForward(Module):
         hidden_dim: int | None = None,
         activation: str | Callable[[Any], Any] = "gelu",
         *,
+        gated: bool = False,
         dropout: float = 0.0,
         bias: bool = True,
         rng: Rng = None,
@@ -229,12 +234,19 @@ class FeedForward(Module):
         self.activation = activation
         self.fc1 = Linear(embed_dim, hidden_dim, bias, rng=rng, dtype=dtype)
         self.fc2 = Linear(hidden_dim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.gate = Linear(embed_dim, hidden_dim, bias, rng=rng, dtype=dtype) if gated else None
         self.drop = Dropout(dropout, rng=rng)
 
     def forward(self, x: Any) -> Any:
         f = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
-        return self.drop(self.fc2(f(self.fc1(x))))
+        if self.gate is None:
+            h = f(self.fc1(x))  # [..., C] -> [..., hidden]
+        elif self.activation == "silu":
+            h = F.swiglu(self.gate(x), self.fc1(x))
+        else:
+            h = f(self.gate(x)) * self.fc1(x)
+        return self.drop(self.fc2(h))  # [..., hidden] -> [..., C]
 
     def extra_repr(self) -> str:
         name = getattr(self.activation, "__name__", self.activation)
-        return f"activation={name}"
+        return f"activation={name}" + (", gated" if self.gate is not None else "")

@@ -57,8 +57,8 @@ format: $(VENV)/ready-dev-$(KEY) ## ruff: mend what can be mended
 types: $(VENV)/ready-dev-$(KEY) ## mypy
 	@$(PY) -m mypy
 
-parity: $(VENV)/ready-parity-$(KEY) ## compare with PyTorch, transformers and HIPS autograd
-	@$(PY) -c 'import autograd, torch, transformers'
+parity: $(VENV)/ready-parity-$(KEY) ## compare with PyTorch, transformers, sacrebleu and others
+	@$(PY) -c 'import autograd, rouge_score, sacrebleu, seqeval, sklearn, torch, transformers'
 	@$(PARALLEL) -m parity
 
 # Skips visibly, with the reason, where there is no g++, no NVRTC or no GPU.

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from . import functional as F
-from .backend import asarray_like, check_ids
-from .data.batches import blocks
-from .modes import no_grad
+from .. import functional as F
+from ..backend import asarray_like, check_ids
+from ..data.batches import blocks
+from ..modes import no_grad
 
 
 @contextlib.contextmanager
@@ -37,6 +37,45 @@ def perplexity(loss: float) -> float:
         return math.exp(loss)
     except OverflowError:
         return math.inf
+
+
+def bits(nats: float) -> float:
+    """``nats / ln 2``: a loss in bits, as if its logarithm had been taken to the base 2."""
+    return nats / math.log(2)
+
+
+def loss_per_character(loss: float, *, tokens: int, text: str) -> float:
+    """``loss · tokens / len(text)``: nats per token become nats per character.
+
+    ``loss`` is the mean over the ``tokens`` tokens that ``text`` was cut into. Models with
+    different tokenizers are compared by this number, or by ``perplexity`` of it, never by the loss
+    per token: larger pieces are fewer, and each is harder to guess.
+
+    Raises:
+        ValueError: no token, or an empty text.
+    """
+    return _shared(loss, tokens, len(text), "loss_per_character")
+
+
+def loss_per_byte(loss: float, *, tokens: int, text: str) -> float:
+    """``loss · tokens / bytes of the UTF-8 text``; ``bits`` of it is the usual bits per byte.
+
+    A Chinese character has three bytes, an English one has one, so this compares models of one
+    text and not texts of two languages.
+
+    Raises:
+        ValueError: no token, or an empty text.
+    """
+    return _shared(loss, tokens, len(text.encode("utf-8")), "loss_per_byte")
+
+
+def _shared(loss: float, tokens: int, units: int, what: str) -> float:
+    if tokens < 1 or units < 1:
+        raise ValueError(
+            f"{what}: {tokens} tokens for {units} characters or bytes; both must be at least 1: "
+            "give the text that the loss was measured on"
+        )
+    return loss * tokens / units
 
 
 def mean_loss(

@@ -62,3 +62,17 @@ def test_evaluation_gives_each_module_its_mode_back():
         assert not any(m.training for m in model.modules())
         raise KeyError
     assert [m.training for m in model.modules()] == modes
+
+
+def test_loss_per_character_and_byte():
+    text = "语言 model"  # 8 characters, 12 bytes
+    loss = np.log(10.0)
+    assert metrics.loss_per_character(loss, tokens=4, text=text) == pytest.approx(loss / 2)
+    assert metrics.loss_per_byte(loss, tokens=4, text=text) == pytest.approx(loss / 3)
+    assert metrics.bits(np.log(8.0)) == pytest.approx(3, rel=1e-15)
+    whole = metrics.perplexity(loss) ** 4  # of the text, however it is cut
+    per_character = metrics.perplexity(metrics.loss_per_character(loss, tokens=4, text=text))
+    assert per_character**8 == pytest.approx(whole, rel=1e-12)
+    for tokens, piece in [(0, "a"), (3, "")]:
+        with pytest.raises(ValueError, match="at least 1"):
+            metrics.loss_per_byte(loss, tokens=tokens, text=piece)

@@ -1,0 +1,52 @@
+"""What models are measured by: losses and perplexity, classes, texts, entities.
+
+Each function is plain Python and NumPy, written to be read beside its formula, and gives the number
+that the field's own tool gives: scikit-learn (classes), sacrebleu (BLEU), rouge-score (ROUGE),
+seqeval (entities). Lesson 08 derives them.
+"""
+
+from .bleu import BLEU, bleu, sentence_bleu
+from .classification import (
+    Scores,
+    accuracy,
+    confusion_matrix,
+    f1,
+    precision,
+    precision_recall_f1,
+    recall,
+)
+from .entities import entities, entity_f1, entity_scores
+from .language_model import (
+    bigram_loss,
+    bits,
+    evaluation,
+    loss_per_byte,
+    loss_per_character,
+    mean_loss,
+    perplexity,
+)
+from .rouge import rouge
+
+__all__ = [
+    "BLEU",
+    "Scores",
+    "accuracy",
+    "bigram_loss",
+    "bits",
+    "bleu",
+    "confusion_matrix",
+    "entities",
+    "entity_f1",
+    "entity_scores",
+    "evaluation",
+    "f1",
+    "loss_per_byte",
+    "loss_per_character",
+    "mean_loss",
+    "perplexity",
+    "precision",
+    "precision_recall_f1",
+    "recall",
+    "rouge",
+    "sentence_bleu",
+]

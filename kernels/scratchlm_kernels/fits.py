@@ -23,7 +23,9 @@ def attention(
     rng: Any = None,
     return_weights: bool = False,
 ) -> bool:
-    """No dropout, no weights to return, no bias that wants a gradient, heads up to ``widest`` features, shapes that agree."""
+    """No dropout, no weights to return, no bias, which has a gradient as large as the weights;
+    heads up to ``widest`` features, shapes that agree.
+    """
     if return_weights or dropout_p or bias is not None:
         return False
     if not (q.ndim == k.ndim == v.ndim >= 2 and q.size and v.size):

@@ -5,6 +5,13 @@ from .containers import ModuleList, Sequential
 from .convolution import Conv2d
 from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
 from .module import Buffer, LoadResult, Module, Parameter, functional_call
+from .positions import (
+    LearnedPositions,
+    RelativePositionBias,
+    RotaryPositions,
+    SinusoidalPositions,
+    sinusoids,
+)
 from .transformer import (
     Transformer,
     TransformerDecoder,
@@ -22,6 +29,7 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "LayerNorm",
+    "LearnedPositions",
     "Linear",
     "LoadResult",
     "Module",
@@ -29,11 +37,15 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "RelativePositionBias",
+    "RotaryPositions",
     "Sequential",
+    "SinusoidalPositions",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "functional_call",
+    "sinusoids",
 ]

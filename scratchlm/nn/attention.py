@@ -15,7 +15,7 @@ from .module import Module
 
 
 class Attention(Module):
-    """``softmax(q kᵀ / sqrt(d)) v`` with dropout in training; no parameters.
+    """``softmax(q kᵀ / sqrt(d) + bias) v`` with dropout in training; no parameters.
 
     Shapes: q (..., H, N, d), k and v (..., Hkv, M, d), result (..., H, N, d); Hkv divides H.
 
@@ -26,19 +26,30 @@ class Attention(Module):
     Source: Vaswani et al. 2017, eq. 1.
     """
 
-    def __init__(self, *, causal: bool = False, dropout: float = 0.0, rng: Rng = None) -> None:
+    def __init__(
+        self,
+        *,
+        causal: bool = False,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        rng: Rng = None,
+    ) -> None:
         self.causal = causal
+        self.scale = scale
         self.dropout = probability(dropout, "Attention: dropout")
         self.rng = np.random.default_rng(rng)
         self.recorded: list[np.ndarray] | None = None
 
-    def forward(self, q: Any, k: Any, v: Any, *, mask: Any = None) -> Any:
+    def forward(self, q: Any, k: Any, v: Any, *, bias: Any = None, mask: Any = None) -> Any:
+        inputs = (q, k, v) if bias is None else (q, k, v, bias)
         options: dict[str, Any] = {"mask": mask, "causal": self.causal}
+        if self.scale is not None:
+            options["scale"] = self.scale
         if self.training and self.dropout > 0:
             options |= {"dropout_p": self.dropout, "rng": self.rng}
         if self.recorded is None:
-            return F.attention(q, k, v, **options)
-        y, weights = F.attention(q, k, v, return_weights=True, **options)
+            return F.attention(*inputs, **options)
+        y, weights = F.attention(*inputs, return_weights=True, **options)
         self.recorded.append(np.array(to_host(weights.data)))
         return y
 
@@ -55,6 +66,8 @@ class MultiHeadAttention(Module):
         num_kv_heads: heads of k and v, each shared by ``num_heads / num_kv_heads`` heads of q
             (grouped queries; 1 is multi-query attention); all by default.
         causal: position i attends to positions up to i only.
+        scale: of the scores; ``1 / sqrt(embed_dim / num_heads)`` by default (T5 has 1).
+        rotary: turns q and k by their positions (:class:`scratchlm.nn.RotaryPositions`).
         dropout: probability of dropping an attention weight in training.
 
     Source: Vaswani et al. 2017, §3.2.2; Ainslie et al. 2023 for grouped queries.
@@ -67,6 +80,8 @@ class MultiHeadAttention(Module):
         *,
         num_kv_heads: int | None = None,
         causal: bool = False,
+        scale: float | None = None,
+        rotary: Module | None = None,
         dropout: float = 0.0,
         bias: bool = True,
         rng: Rng = None,
@@ -92,7 +107,8 @@ class MultiHeadAttention(Module):
         self.k_proj = Linear(embed_dim, kv_dim, bias, rng=rng, dtype=dtype)
         self.v_proj = Linear(embed_dim, kv_dim, bias, rng=rng, dtype=dtype)
         self.out_proj = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
-        self.attend = Attention(causal=causal, dropout=dropout, rng=rng)
+        self.rotary = rotary
+        self.attend = Attention(causal=causal, scale=scale, dropout=dropout, rng=rng)
 
     def forward(
         self,
@@ -100,8 +116,10 @@ class MultiHeadAttention(Module):
         key: Any = None,
         value: Any = None,
         *,
+        bias: Any = None,
         mask: Any = None,
         key_padding_mask: Any = None,
+        positions: Any = None,
     ) -> Any:
         """Query (..., N, C), key and value (..., M, C); result (..., N, C).
 
@@ -110,13 +128,18 @@ class MultiHeadAttention(Module):
             key: what is looked at, by default ``query`` (self-attention); of another sequence for
                 cross-attention, of another length too.
             value: by default ``key``.
+            bias: added to the scores, with a gradient; broadcasts to (..., H, N, M)
+                (:class:`scratchlm.nn.RelativePositionBias` makes one).
             mask: boolean (True: may attend) or additive; broadcasts to (..., H, N, M).
             key_padding_mask: boolean (..., M), True where a key is padding, which no query attends
                 to; as in PyTorch. Together with ``mask``: what either forbids is forbidden.
+            positions: where the tokens stand, for ``rotary``: integers (N,), or what broadcasts to
+                (..., H, N). By default 0 ... M - 1 for the keys, and the last query stands where
+                the last key does.
 
         Raises:
             ValueError: widths other than ``embed_dim``, batches that differ, a mask of another
-                shape.
+                shape, positions without ``rotary``.
             TypeError: a padding mask that is not boolean.
         """
         key = query if key is None else key
@@ -127,7 +150,13 @@ class MultiHeadAttention(Module):
         q = split_heads(self.q_proj(query), self.num_heads)  # [..., N, C] -> [..., H, N, d]
         k = split_heads(self.k_proj(key), self.num_kv_heads)  # [..., M, Hkv*d] -> [..., Hkv, M, d]
         v = split_heads(self.v_proj(value), self.num_kv_heads)
-        return self.out_proj(merge_heads(self.attend(q, k, v, mask=mask)))
+        if self.rotary is not None:
+            ahead = 0 if positions is not None else k.shape[-2] - q.shape[-2]
+            q = self.rotary(q, positions=positions, offset=ahead)
+            k = self.rotary(k, positions=positions)
+        elif positions is not None:
+            raise ValueError("MultiHeadAttention: positions are for rotary=, which is not set")
+        return self.out_proj(merge_heads(self.attend(q, k, v, bias=bias, mask=mask)))
 
     def _check(self, query: Any, key: Any, value: Any) -> None:
         width = self.q_proj.in_features

@@ -11,6 +11,7 @@ from .linalg import einsum, matmul
 from .linear import linear
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse
 from .norm import layer_norm, rms_norm
+from .positions import rope
 from .recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from .reduction import amax, amin, cumsum, mean, sum, var
 from .shape import (
@@ -72,6 +73,7 @@ __all__ = [
     "rms_norm",
     "rnn",
     "rnn_cell",
+    "rope",
     "sigmoid",
     "silu",
     "sin",

@@ -42,8 +42,8 @@ def attention(
         v: values ``[B, Hkv, M, e]``, what each position gives.
         bias: floating, broadcastable to ``[B, H, N, M]``, added to the scaled scores: a learned
             preference of place for place, such as T5's relative positions. It has a gradient.
-        mask: broadcastable to ``[B, H, N, M]``, without a gradient. Boolean: True where the query may attend. Floating:
-            added to the scaled scores; -inf forbids.
+        mask: broadcastable to ``[B, H, N, M]``, without a gradient. Boolean: True where the query
+            may attend. Floating: added to the scaled scores; -inf forbids.
         causal: a query sees no later key. The last query is aligned with the last key, so query i
             sees keys ``j <= i + M - N``: the usual triangle for N = M, and what new queries need
             beside a cache of past keys. (PyTorch aligns the first ones.) Goes together with

@@ -326,6 +326,7 @@ def torch_attention(
     q: Any,
     k: Any,
     v: Any,
+    added: Any = None,
     *,
     mask: Any = None,
     causal: bool = False,
@@ -341,6 +342,8 @@ def torch_attention(
     scores = q @ k.mT * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     bias = torch_allowed(t, scores, mask, causal)
     blind = (bias == -math.inf).all(-1, keepdim=True)
+    if added is not None:
+        bias = bias + added
     # a row of -inf has no softmax: give it one, and then take it away
     weights = t.softmax(scores + bias.masked_fill(blind, 0.0), -1).masked_fill(blind, 0.0)
     used = weights
@@ -415,6 +418,18 @@ def attention_grouped(s: Sampler) -> Call:
 
 
 @case(CASES, "attention", torch=torch_attention)
+def attention_bias(s: Sampler) -> Call:
+    """Learned, and broadcast over any of the axes; beside every other option."""
+    q, k, v = queries_keys_values(s, groups=s.integer(1, 2))
+    bias = s.array(*mask_shape(s, q, k))
+    options: dict[str, Any] = {"causal": s.choice(False, True)}
+    options |= s.choice({}, {"return_weights": True}, {"dropout_p": 0.4, "rng": generator(s)})
+    if s.choice(False, True):
+        options["mask"] = s.rng.random(mask_shape(s, q, k)) < 0.7
+    return (q, k, v, bias), options
+
+
+@case(CASES, "attention", torch=torch_attention)
 def attention_dropout(s: Sampler) -> Call:
     q, k, v = queries_keys_values(s, groups=s.integer(1, 2), keys=(2, 4))
     options = {"dropout_p": s.choice(0.2, 0.5), "rng": generator(s)}
@@ -429,3 +444,48 @@ def attention_weights(s: Sampler) -> Call:
     if s.choice(False, True):
         options |= {"dropout_p": 0.4, "rng": generator(s)}
     return (q, k, v), options
+
+
+# -- positions -------------------------------------------------------------------------------------
+
+
+def torch_rope(
+    t: Any,
+    x: Any,
+    *,
+    positions: Any = None,
+    offset: int = 0,
+    base: float = 10000.0,
+    rotary_dim: int | None = None,
+    interleaved: bool = True,
+) -> Any:
+    """A pair is a complex number, and a rotation a product with ``e^(i p θ)``."""
+    r = x.shape[-1] if rotary_dim is None else rotary_dim
+    if positions is None:
+        positions = t.arange(x.shape[-2])
+    pairs = x[..., :r].unflatten(-1, (-1, 2) if interleaved else (2, -1))
+    z = t.complex(*pairs.unbind(-1 if interleaved else -2))
+    theta = base ** (-t.arange(0, r, 2, dtype=t.float64) / max(r, 1))
+    z = z * t.exp(1j * (positions + offset)[..., None] * theta)
+    y = t.stack([z.real, z.imag], -1 if interleaved else -2).flatten(-2)
+    return t.cat([y, x[..., r:]], -1)
+
+
+# float32: the angle itself is float64, and a turn adds two products
+@case(CASES, "rope", torch=torch_rope)
+def rope(s: Sampler) -> Call:
+    d = 2 * s.integer(0, 3)
+    x = s.array(*s.shape(min_dims=1, max_dims=3, max_size=12), d)
+    options: dict[str, Any] = {"interleaved": s.choice(True, False)}
+    options |= s.choice({}, {"offset": s.integer(-3, 5000)}, {"base": s.choice(7.0, 5e5)})
+    return (x,), options | s.choice({}, {"rotary_dim": 2 * s.integer(0, d // 2)})
+
+
+@case(CASES, "rope", torch=torch_rope)
+def rope_at_positions(s: Sampler) -> Call:
+    """Of one sequence, or of each of several, the heads sharing them."""
+    B, H, N, d = s.integer(1, 2), s.integer(1, 2), s.integer(1, 4), s.integer(2, 5)
+    shape = s.choice((N,), (B, 1, N), (1, N), (H, N), (B, H, 1))
+    positions = s.layout(s.rng.integers(-9, 100, shape))
+    options = {"positions": positions, "rotary_dim": d - d % 2, "offset": s.choice(0, 3)}
+    return (s.array(B, H, N, d),), options | {"interleaved": s.choice(True, False)}

@@ -203,22 +203,34 @@ class Exercise:
 
     # ------------------------------------------------------------ judging
 
-    def check(self, function: Any) -> Result:
-        """Compare ``function`` with the reference, and tell what is wrong."""
-        cases = self.cases()
-        right = [self.observe(self.reference, case, i) for i, case in enumerate(cases)]
-        for seen in right:
+    def expected(self) -> list[tuple[Case, Observation]]:
+        """Every case, with what the reference does."""
+        pairs = [(c, self.observe(self.reference, c, i)) for i, c in enumerate(self.cases())]
+        for _, seen in pairs:
             broken = seen.get("raised")
             if broken is not None and broken.kind == ContractError.__name__:
                 raise ValueError(f"exercise {self.name}: its reference {broken.message}")
+        return pairs
+
+    def compare(
+        self, function: Any, expected: list[tuple[Case, Observation]]
+    ) -> Iterator[tuple[Observation, tuple[str, str] | None]]:
+        """For one case after the other, what ``function`` does, and where that first differs."""
+        for number, (case, right) in enumerate(expected):
+            mine = self.observe(function, case, number)
+            yield mine, self._difference(mine, right)
+
+    def check(self, function: Any) -> Result:
+        """Compare ``function`` with the reference, and tell what is wrong."""
+        expected = self.expected()
+        cases, right = [case for case, _ in expected], [seen for _, seen in expected]
         mine = []
         wrong: list[tuple[int, str, str]] = []  # input, label, how
-        for number, case in enumerate(cases):
-            mine.append(self.observe(function, case, number))
-            raised = mine[-1].get("raised")
+        for number, (seen, found) in enumerate(self.compare(function, expected)):
+            mine.append(seen)
+            raised = seen.get("raised")
             if raised is not None and raised.todo:
                 return Result(self.name, len(cases), todo=True)
-            found = self._difference(mine[-1], right[number])
             if found is not None:
                 wrong.append((number, *found))
         if not wrong:

@@ -95,7 +95,10 @@ EXERCISES = [
             ),
         ],
         SHARED,
-        also=[Case(np.ones((2, 3)), np.ones((2, 3)))],
+        also=[
+            Case(np.ones((2, 3)), np.ones((2, 3))),
+            Case(np.arange(12.0).reshape(2, 2, 3), np.eye(4, 3), np.arange(4.0)),
+        ],
     ),
     Exercise(
         "mean",

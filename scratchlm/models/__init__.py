@@ -2,5 +2,14 @@
 
 from .checkpoints import from_hf_state, gpt_config_from_hf, to_hf_state
 from .gpt import GPT, GPTConfig
+from .seq2seq import EncoderDecoder, EncoderDecoderConfig
 
-__all__ = ["GPT", "GPTConfig", "from_hf_state", "gpt_config_from_hf", "to_hf_state"]
+__all__ = [
+    "GPT",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "GPTConfig",
+    "from_hf_state",
+    "gpt_config_from_hf",
+    "to_hf_state",
+]

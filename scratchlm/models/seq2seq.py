@@ -1,0 +1,252 @@
+"""The encoder–decoder: one sequence is read whole, another is written, token by token.
+
+Shapes in the comments: B pairs of S source and T target tokens, width C = n_embd, V target words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..backend import asarray_like, to_host
+from ..metrics import evaluation
+from ..nn import (
+    Dropout,
+    Embedding,
+    LearnedPositions,
+    Linear,
+    Module,
+    SinusoidalPositions,
+    Transformer,
+)
+from ..tensor import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """The sizes of an encoder–decoder; the defaults are the base model of Vaswani et al. 2017.
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers, heads that do not divide the
+            width, options that do not exist; one message names all.
+    """
+
+    source_vocab_size: int
+    target_vocab_size: int
+    block_size: int = 512  # the longest sequence, on either side
+    n_layer: int = 6  # in the encoder, and again in the decoder
+    n_head: int = 8
+    n_embd: int = 512
+    dropout: float = 0.1
+    activation: str = "relu"
+    norm_first: bool = False  # pre-norm; the paper's is post-norm
+    positions: str = "sinusoidal"  # or "learned"
+    bias: bool = True  # in linear layers and layer norms
+    eps: float = 1e-5  # of the layer norms
+    tie_weights: bool = True  # the output layer is the target's token table (Press and Wolf 2017)
+    pad_id: int | None = None  # this id fills up short sequences: never read, never learned
+
+    def __post_init__(self) -> None:
+        problems = []
+        sizes = ("source_vocab_size", "target_vocab_size", "block_size", "n_layer", "n_head")
+        for name in (*sizes, "n_embd"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int | np.integer):
+                raise TypeError(f"EncoderDecoderConfig: {name} is an integer, not {size!r}")
+            if size < 1:
+                problems.append(f"{name}={size} is below 1")
+        if not problems and self.n_embd % self.n_head:
+            problems.append(
+                f"n_embd={self.n_embd} does not split evenly into n_head={self.n_head} heads"
+            )
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout={self.dropout} lies outside [0, 1)")
+        if not self.eps > 0:
+            problems.append(f"eps={self.eps} is not positive")
+        if self.positions not in POSITIONS:
+            problems.append(f"positions={self.positions!r} is none of {', '.join(POSITIONS)}")
+        elif self.positions == "sinusoidal" and self.n_embd % 2:
+            problems.append(f"n_embd={self.n_embd} is odd, and sinusoids come in pairs")
+        if problems:
+            raise ValueError("EncoderDecoderConfig: " + "; ".join(problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a JSON file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderDecoderConfig:
+        """Back from :meth:`to_dict`; a ValueError names every unknown key."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ValueError(
+                f"EncoderDecoderConfig has no {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(known)}"
+            )
+        return cls(**values)
+
+
+POSITIONS = ("sinusoidal", "learned")
+
+
+class TokensAndPositions(Module):
+    """A vector for each token, and where it stands: ``sqrt(C) · table[ids] + positions``.
+
+    The table starts as N(0, 1/C), which suits it as an output layer too; the root brings its rows
+    to the size of the positions.
+
+    Source: Vaswani et al. 2017, §3.4 and §3.5.
+    """
+
+    def __init__(self, vocab_size: int, config: EncoderDecoderConfig, **kind: Any) -> None:
+        C = config.n_embd
+        self.scale = math.sqrt(C)
+        self.tokens = Embedding(vocab_size, C, std=1 / self.scale, **kind)
+        self.positions: Module
+        if config.positions == "learned":
+            self.positions = LearnedPositions(config.block_size, C, std=0.5, **kind)
+        else:
+            self.positions = SinusoidalPositions(config.block_size, C, dtype=kind["dtype"])
+        self.drop = Dropout(config.dropout, rng=kind["rng"])
+
+    def forward(self, ids: Any) -> Any:
+        return self.drop(self.positions(self.tokens(ids) * self.scale))  # [B, S] -> [B, S, C]
+
+
+class EncoderDecoder(Module):
+    """Logits of the next target token at every position of the target.
+
+    Args:
+        config: the sizes.
+        rng: a ``numpy.random.Generator`` or a seed: initial weights, and dropout later on.
+        dtype: of the weights; float32 to train, float64 to check.
+
+    Source: Vaswani et al. 2017, figure 1; D3 §4.1 and §4.2.
+    """
+
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        *,
+        rng: np.random.Generator | int | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.config = config
+        C = config.n_embd
+        kind = {"rng": np.random.default_rng(rng), "dtype": dtype}
+        self.source = TokensAndPositions(config.source_vocab_size, config, **kind)
+        self.target = TokensAndPositions(config.target_vocab_size, config, **kind)
+        self.transformer = Transformer(
+            C,
+            config.n_head,
+            config.n_layer,
+            config.n_layer,
+            dropout=config.dropout,
+            activation=config.activation,
+            layer_norm_eps=config.eps,
+            norm_first=config.norm_first,
+            bias=config.bias,
+            **kind,
+        )
+        self.lm_head = Linear(C, config.target_vocab_size, bias=False, std=1 / math.sqrt(C), **kind)
+        if config.tie_weights:
+            self.lm_head.weight = self.target.tokens.weight
+        for name, parameter in self.named_parameters():
+            parameter.name = name
+
+    def forward(self, source: Any, target: Any) -> Any:
+        """Logits (B, T, V) for ids (B, S) and (B, T), or without B.
+
+        Teacher forcing: position t sees the right target tokens 0 … t, whatever the model would
+        have written, and says what comes at t + 1. So the target begins with a start token.
+
+        Raises:
+            ValueError: ids of a wrong shape, empty, or longer than ``block_size``.
+            TypeError, IndexError: ids that are no integers or outside the vocabulary.
+        """
+        memory, padding = self.encode(source)
+        return self.decode(target, memory, padding)
+
+    def encode(self, source: Any) -> tuple[Any, Any]:
+        """The memory (B, S, C) of ids (B, S), and where they are padding (B, S), or None."""
+        source = self._check("source", source)
+        padding = None if self.config.pad_id is None else source == self.config.pad_id
+        x = self.source(source)  # [B, S] -> [B, S, C]
+        return self.transformer.encoder(x, src_key_padding_mask=padding), padding
+
+    def decode(self, target: Any, memory: Any, padding: Any = None) -> Any:
+        """Logits (B, T, V), from the result of :meth:`encode`.
+
+        Padding at the end of a target needs no mask: no earlier position sees it.
+        """
+        x = self.target(self._check("target", target))  # [B, T] -> [B, T, C]
+        x = self.transformer.decoder(x, memory, memory_key_padding_mask=padding)
+        return self.lm_head(x)  # [B, T, C] -> [B, T, V]
+
+    def loss(self, source: Any, target: Any, *, label_smoothing: float = 0.0) -> Any:
+        """Mean cross-entropy in nats of target tokens 1, 2, … given those before each.
+
+        The shift is made here: the decoder reads ``target[:, :-1]`` and is asked for
+        ``target[:, 1:]``. The target is whole, from its start token to its end token; padding does
+        not count.
+        """
+        target = self._check("target", target)
+        logits = self(source, target[..., :-1])
+        ignored = -100 if self.config.pad_id is None else self.config.pad_id
+        return F.cross_entropy(
+            logits, target[..., 1:], ignore_index=ignored, label_smoothing=label_smoothing
+        )
+
+    def greedy(
+        self, source: Any, *, start_id: int, max_new_tokens: int, end_id: int | None = None
+    ) -> np.ndarray:
+        """The likeliest next token, again and again: ids (B, n), n at most ``max_new_tokens``.
+
+        The source is read once. A row that has said ``end_id`` goes on saying it, and when all
+        have, the work is done. The start token is not part of the result.
+
+        Raises:
+            ValueError: more tokens than there are positions for.
+        """
+        if not 0 <= max_new_tokens <= self.config.block_size:
+            raise ValueError(
+                f"EncoderDecoder.greedy: max_new_tokens={max_new_tokens}, and there are positions "
+                f"for 0 to {self.config.block_size} (block_size)"
+            )
+        with evaluation(self):
+            memory, padding = self.encode(source)
+            written = np.full((*memory.shape[:-2], 1), start_id)  # [B, 1]
+            ended = np.zeros(written.shape[:-1], bool)
+            for _ in range(max_new_tokens):
+                ids = asarray_like(written, self.lm_head.weight.data)
+                logits = self.decode(ids, memory, padding)[..., -1, :]  # [B, t] -> [B, V]
+                new = to_host(logits.data).argmax(-1)
+                if end_id is not None:
+                    new = np.where(ended, end_id, new)
+                    ended = ended | (new == end_id)
+                written = np.concatenate([written, new[..., None]], axis=-1)  # [B, t + 1]
+                if ended.all():
+                    break
+        return written[..., 1:]
+
+    def _check(self, which: str, ids: Any) -> Any:
+        if isinstance(ids, Tensor):
+            ids = ids.data
+        if not hasattr(ids, "dtype"):
+            ids = asarray_like(np.asarray(ids), self.lm_head.weight.data)
+        if ids.ndim not in (1, 2):
+            raise ValueError(
+                f"EncoderDecoder: {which} has shape {tuple(ids.shape)}; give (N,) or (B, N)"
+            )
+        if not ids.shape[-1]:
+            raise ValueError(
+                f"EncoderDecoder: {which} of shape {tuple(ids.shape)} is empty; a target begins "
+                "with a start token, and a source holds at least one"
+            )
+        return ids

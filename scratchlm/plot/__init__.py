@@ -11,6 +11,7 @@ matplotlib is loaded by the first call, and pyplot never.
 
 from __future__ import annotations
 
+from .classes import confusion_matrix
 from .curves import gradcheck_curve, gradient_flow, loss_curve, schedule
 from .distributions import distribution, histogram
 from .files import save
@@ -23,6 +24,7 @@ from .text import legible, token_label
 __all__ = [
     "attention",
     "attention_grid",
+    "confusion_matrix",
     "distribution",
     "gradcheck_curve",
     "gradient_flow",

@@ -12,6 +12,7 @@ from .positions import (
     SinusoidalPositions,
     sinusoids,
 )
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .transformer import (
     Transformer,
     TransformerDecoder,
@@ -22,12 +23,17 @@ from .transformer import (
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
+    "LSTM",
+    "RNN",
     "Attention",
     "Buffer",
     "Conv2d",
     "Dropout",
     "Embedding",
     "FeedForward",
+    "GRUCell",
+    "LSTMCell",
     "LayerNorm",
     "LearnedPositions",
     "Linear",
@@ -37,6 +43,7 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "RelativePositionBias",
     "RotaryPositions",
     "Sequential",

@@ -179,6 +179,6 @@ def case(
 
 def all_cases() -> list[Case]:
     """Every case of every op."""
-    from ops import cases_general, cases_nn
+    from ops import cases_general, cases_nn, cases_recurrent
 
-    return [*cases_general.CASES, *cases_nn.CASES]
+    return [*cases_general.CASES, *cases_nn.CASES, *cases_recurrent.CASES]

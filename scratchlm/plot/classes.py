@@ -67,7 +67,7 @@ def confusion_matrix(
         longest = len(str(int(counts.max())))
         size = float(np.clip(0.85 * _cell_points(ax) / (0.62 * max(longest, 2)), 4.5, TICK + 1))
         for (i, j), count in np.ndenumerate(counts):
-            color = ink_on(image, shares[i, j])
+            color = ink_on(image, float(shares[i, j]))
             ax.text(j, i, f"{count:.0f}", ha="center", va="center", fontsize=size, color=color)
     _label_cells(ax, names, names)
     name_axes(ax, title, "taken for", "truly")

@@ -397,6 +397,8 @@ EXERCISES = [
             Case(APART),
             Case(SQUARE),
             Case(SQUARE, axis=0),
+            Case(SQUARE[0]),
+            Case(np.stack([SQUARE, SQUARE[::-1]])),  # here the last axis is not axis 1
             Case(APART.T, axis=0),
         ],
         mistakes=SOFTMAX_MISTAKES,

@@ -36,6 +36,7 @@ ALSO = [
     made(4, (2, 3, 4, 5), (2, 3, 2, 5), (2, 3, 2, 3)),
     made(5, (3, 2), (1, 2), (1, 2)),
     Case(FAR, FAR, FAR),
+    Case(np.array([[100.0, 0.0], [0.01, 0.02]]), FAR, FAR),  # one row's scores dwarf the other's
 ]
 
 

@@ -49,6 +49,8 @@ TEMPTING = Case(
     np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]]),
     mask=np.array([True, True, False]),
 )
+FAR = np.array([[100.0, 0.0], [0.0, -100.0], [70.0, 70.0]])
+LARGE = Case(np.array([[-100.0, 0.0], [0.01, 0.02], [100.0, 0.0]]), FAR, FAR, causal=True)
 ALSO = [
     made(0, (3, 4), (3, 4), (3, 2)),
     made(1, (3, 4), (3, 4), (3, 2), causal=True),
@@ -61,6 +63,7 @@ ALSO = [
     made(8, (3, 4), (3, 4), (3, 2), mask=UNSEEN),
     made(9, (3, 3), (3, 3), (3, 3), mask=HOLES, causal=True),
     TEMPTING,
+    LARGE,  # and rows of very different scores
 ]
 
 
@@ -173,6 +176,12 @@ def struck_out_and_shared(S, visible):
 def unguarded(S, visible):
     E = np.exp(S - S.max(axis=-1, keepdims=True))
     return E / E.sum(axis=-1, keepdims=True)
+
+
+def exp_of_everything(S, visible):
+    E = np.exp(S)
+    total = E.sum(axis=-1, keepdims=True)
+    return E / np.where(total == 0, 1, total)
 
 
 def values_struck_out(v, mask):
@@ -324,6 +333,12 @@ MISTAKES = [
         "the weights are struck out after the softmax, so the rows sum to less than 1; and "
         "backward takes what is left of them for a softmax",
         "mend forward first: hide before the softmax, and the backward that you have is right",
+    ),
+    Mistake(
+        "no maximum",
+        wrong(weigh=exp_of_everything),
+        "exp overflows on large scores, and inf / inf is NaN",
+        "a number taken off a whole row changes no weight: take the maximum of the visible keys",
     ),
     Mistake(
         "shared out again after the softmax",

@@ -1181,7 +1181,7 @@ assert [row[1] for row in rows] == ["passes"] * 6 + ["fails"] * 2
 # ```
 #
 # Begin with your attention of lesson 19. Then `mask`, then `causal` for $N \ne M$, and at last the
-# rows with nothing to see. The check knows 23 ways to go wrong, and says which it sees.
+# rows with nothing to see. The check knows 24 ways to go wrong, and says which it sees.
 #
 # When it passes, the GPT will train with it: `scratchlm.use(attention=attention)`.
 
@@ -1189,7 +1189,7 @@ assert [row[1] for row in rows] == ["passes"] * 6 + ["fails"] * 2
 from scratchlm.lessons import find_lesson
 
 source(find_lesson(20).load("exercise").attention, docstring=True)
-assert len(exercises(20)["attention"].mistakes) == 23
+assert len(exercises(20)["attention"].mistakes) == 24
 
 # %% [markdown]
 # ## 11. Cost

@@ -517,11 +517,13 @@ EXERCISES = [
         inputs=draws(),
         also=[
             Case(np.array([0.0, 1.0, 2.0]), 0.5),
+            Case(np.array([0.0, 1.0, 2.0]), 0.4),
             Case(np.array([0.0, 1.0, 2.0]), 0.0, top_k=2),
             Case(np.array([2.0, -1.0, 1.0, 0.5]), 0.9, top_k=2),
             Case(np.array([2.0, -1.0, 1.0, 0.5]), 0.5, temperature=3.0),
             Case(np.array([2.0, -1.0, 1.0, 0.5]), 0.85, temperature=0.5),
             Case(np.array([999.0, 1000.0, 998.0]), 0.7),
+            Case(np.array([0.0, 1000.0, 999.0]), 0.7),
             Case(np.array([20.0, 21.0, 19.0]), 0.95, temperature=0.02, top_k=3),
         ],
         mistakes=DRAW_MISTAKES,

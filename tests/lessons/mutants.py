@@ -201,11 +201,12 @@ def slices(node: ast.Slice) -> Iterator[ast.expr]:
 
 def calls(node: ast.Call) -> Iterator[ast.expr]:
     function, arguments, keywords = node.func, node.args, node.keywords
-    if getattr(function, "attr", getattr(function, "id", "")) not in SYMMETRIC:
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    if name not in SYMMETRIC:
         for order in swapped(arguments):
             yield ast.Call(function, order, keywords)
     for i, each in enumerate(keywords):
-        if each.arg not in (None, "strict"):
+        if each.arg not in (None, "strict") and not name.endswith("_along_axis"):
             yield ast.Call(function, arguments, keywords[:i] + keywords[i + 1 :])
     match function:
         case ast.Name("range" | "slice"):

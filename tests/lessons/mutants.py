@@ -315,6 +315,7 @@ def mutants(source: str, given: str = "", refuses: set[str] = frozenset()) -> li
             setattr(parent, name, node)
         else:
             value[index] = node
+    assert ast.unparse(tree) == before  # each change was taken back
     return list(found.values())
 
 

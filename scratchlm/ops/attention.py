@@ -8,7 +8,8 @@ from typing import Any
 from ..backend import Array, arange_like, array_namespace, asarray_like
 from ..registry import op
 from ._types import Vjp
-from .dropout import check_dropout, dropout_mask
+from .dropout import check_dropout
+from .splitmix import draw_seed, keep_mask
 
 
 @op("y = softmax(q kᵀ / √d + bias + mask) v")
@@ -50,7 +51,9 @@ def attention(
             ``mask``: what either forbids is forbidden.
         scale: default ``1 / sqrt(d)``: a sum of d products has d times the variance of one.
         dropout_p: share of weights dropped (inverted dropout), drawn once in forward.
-        rng: the ``numpy.random.Generator`` that dropout draws from.
+        rng: the ``numpy.random.Generator`` that dropout draws one seed from. Number i of that seed
+            (:mod:`.splitmix`) decides about element i of the weights ``[B, H, N, M]``, so that a
+            kernel that keeps no such array can ask for it again.
         return_weights: return ``(y, weights)``, weights ``[B, H, N, M]`` being the softmax before
             dropout. Either may carry a cotangent.
 
@@ -103,7 +106,7 @@ def attention(
     dropped = None
     used = weights
     if dropout_p:
-        dropped = dropout_mask(rng, dropout_p, weights)
+        dropped = keep_mask(draw_seed(rng), dropout_p, weights)
         used = weights * dropped
     y = ungrouped(grouped(used) @ v)  # [B, H, N, M] [B, H, M, e] -> [B, H, N, e]
 

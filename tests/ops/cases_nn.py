@@ -321,6 +321,17 @@ def torch_allowed(t: Any, scores: Any, mask: Any, causal: bool) -> Any:
     return bias
 
 
+def splitmix(state: int, count: int) -> list[int]:
+    """The first numbers of SplitMix64, as a generator with a state."""
+    numbers = []
+    for _ in range(count):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        numbers.append(z ^ z >> 31)
+    return numbers
+
+
 def torch_attention(
     t: Any,
     q: Any,
@@ -348,7 +359,9 @@ def torch_attention(
     weights = t.softmax(scores + bias.masked_fill(blind, 0.0), -1).masked_fill(blind, 0.0)
     used = weights
     if dropout_p:
-        keep = t.from_numpy(rng.random(tuple(weights.shape), dtype=np.float32) >= dropout_p)
+        numbers = splitmix(int(rng.integers(2**64, dtype=np.uint64)), weights.numel())
+        kept = np.array([z >= dropout_p * 2**64 for z in numbers], bool)
+        keep = t.from_numpy(kept.reshape(tuple(weights.shape)))
         used = weights * keep / (1 - dropout_p)
     y = used @ v
     if not dropout_p and y.numel() and not blind.any():

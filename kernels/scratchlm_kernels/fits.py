@@ -16,6 +16,7 @@ def attention(
     bias: Any = None,
     *,
     widest: int,
+    drops: bool = False,
     mask: Any = None,
     causal: bool = False,
     scale: float | None = None,
@@ -23,10 +24,12 @@ def attention(
     rng: Any = None,
     return_weights: bool = False,
 ) -> bool:
-    """No dropout, no weights to return, no bias, which has a gradient as large as the weights;
-    heads up to ``widest`` features, shapes that agree.
+    """No weights to return, no bias, which has a gradient as large as the weights; dropout only if
+    the kernel ``drops``; heads up to ``widest`` features, shapes that agree.
     """
-    if return_weights or dropout_p or bias is not None:
+    if return_weights or bias is not None:
+        return False
+    if dropout_p and not (drops and 0 < dropout_p < 1 and rng is not None):
         return False
     if not (q.ndim == k.ndim == v.ndim >= 2 and q.size and v.size):
         return False

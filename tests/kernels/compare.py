@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,13 +58,22 @@ def compare(
     kernel = kernel or op.implementations["numba"].function
     out, vjp = call(op.reference, arrays, options)
     cotangents = random_cotangents(out, np.random.default_rng(seed))
+    _spoil_free_memory(as_tuple(out))
     own, own_vjp = call(kernel, arrays, options)
     found = differences(as_tuple(out), as_tuple(own), scale)
     if found:
         return [f"result {each}" for each in found]
     expected = as_tuple(vjp(*cotangents))
+    _spoil_free_memory(expected)
     got = as_tuple(own_vjp(*cotangents))
     return [f"gradient {each}" for each in differences(expected, got, scale)]
+
+
+def _spoil_free_memory(like: Sequence[Any]) -> None:
+    """NaN in what is allocated next: a number that a kernel forgets to write must not be the right
+    one, left there by the composed op."""
+    arrays = [x for x in like if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    _ = [np.full(x.shape, np.nan, x.dtype) for x in arrays for _ in range(4)]
 
 
 def agrees(
@@ -69,3 +82,23 @@ def agrees(
     found = compare(name, arrays, options, seed, **how)
     shapes = [getattr(x, "shape", None) for x in arrays]
     assert not found, f"{name} {shapes} {options}: {'; '.join(found)}"
+
+
+def with_fault(module: str, right: str, wrong: str, folder: Path, monkeypatch: Any) -> Any:
+    """Module ``module`` of the CPU kernels with ``wrong`` for ``right`` in its source."""
+    from scratchlm_kernels.cpu import compiling
+
+    monkeypatch.setattr(compiling, "cache_folder", lambda: folder)
+    real = importlib.import_module(f"scratchlm_kernels.cpu.{module}")
+    source = Path(str(real.__file__)).read_text(encoding="utf-8")
+    assert right in source
+    path = folder / "faulty.py"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    name = "scratchlm_kernels.cpu.faulty"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    faulty = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, faulty)
+    spec.loader.exec_module(faulty)
+    return faulty

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import multiprocessing
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernels.compare import agrees, compare, differences
+from kernels.compare import agrees, compare, differences, with_fault
 
 import scratchlm
 from scratchlm import Tensor
@@ -123,6 +121,170 @@ def test_every_mask(n: int, causal: bool, dtype: str) -> None:
             assert not found, f"{name}: {found}"
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masks_of_any_layout(dtype: str) -> None:
+    """Read where they are: strides of 0, of less than 0, of more than one number."""
+    rng = np.random.default_rng(5)
+    n, m = 140, 150
+    q, k, v = inputs(n, m, batch=2, heads=3, dtype=dtype)
+    allowed = rng.random((2, 3, n, 2 * m)) < 0.4
+    for full in (allowed, np.where(allowed, rng.standard_normal(allowed.shape), -np.inf)):
+        mask = full if full.dtype == bool else full.astype(dtype)
+        views = [
+            mask[..., :m],
+            mask[..., ::2],
+            mask[:, ::-1, ::-1, :m],
+            mask[..., :n].swapaxes(-1, -2)[..., :1],
+            mask[:1, :, :1, 1::2],
+            mask[:, :1, :, :1],
+            mask[0, 0, :, m:],
+            np.broadcast_to(mask[:, :1, :1, :m], (2, 3, n, m)),
+            mask[..., :m].copy(order="F"),
+        ]
+        for view in views:
+            before = view.copy()
+            agrees("attention", (q, k, v), {"mask": view, "causal": True})
+            np.testing.assert_array_equal(view, before)
+    triangle = np.tri(n, m, m - n, dtype=bool)
+    y, vjp = kernel()(q, k, v, mask=triangle)
+    z, other = kernel()(q, k, v, causal=True)
+    np.testing.assert_array_equal(y, z)  # the same tiles, visited or not
+    for a, b in zip(vjp(np.ones_like(y)), other(np.ones_like(y)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_boolean_mask_is_not_copied() -> None:
+    import tracemalloc
+
+    from scratchlm_kernels.cpu.attention import _flat_mask
+
+    mask = np.ones((4, 1, 512, 512), bool)
+    tracemalloc.start()
+    try:
+        _, _, allowed, *_ = _flat_mask(mask, np.dtype("float32"), (4, 8, 512, 512))
+        assert np.shares_memory(allowed, mask)
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+# -- dropout ---------------------------------------------------------------------------------------
+
+
+def kernel() -> Any:
+    return get_op("attention").implementations["numba"].function
+
+
+def dropout(p: float = 0.3, seed: int = 0) -> dict[str, Any]:
+    return {"dropout_p": p, "rng": np.random.default_rng(seed)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_dropout_drops_what_the_composed_op_drops(causal: bool, dtype: str) -> None:
+    assert get_op("attention").select(*inputs(256, dtype=dtype), **dropout()).name == "numba"
+    for n in (1, 3, 17, 64, 65, 127, 129, 257):
+        for p in (0.01, 0.3, 0.97):
+            agrees("attention", inputs(n, dtype=dtype), {"causal": causal, **dropout(p, n)})
+    for n, m in itertools.permutations((1, 63, 130, 200), 2):
+        # with one key dk is 0, and what is compared is the rounding of a sum over all queries
+        options = {"causal": causal, **dropout()}
+        agrees("attention", inputs(n, m, dtype=dtype), options, scale=4 if m == 1 else 1)
+    for d in HEAD_SIZES:
+        agrees("attention", inputs(70, d=d, dtype=dtype), {"causal": causal, **dropout()})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_with_everything(dtype: str) -> None:
+    for groups in (1, 3):
+        q, k, v = inputs(100, 109, batch=2, groups=groups, dtype=dtype)
+        for mask in masks(np.random.default_rng(0), 100, 109, q.shape[1]).values():
+            mask = mask if mask.dtype == bool else mask.astype(dtype)
+            agrees("attention", (q, k, v), {"mask": mask, "causal": True, **dropout()})
+    several = [np.stack([x, -x, 2 * x]) for x in (q, k, v)]
+    agrees("attention", several, dropout())
+    agrees("attention", (q[0, 0], k[0, 0], v[0, 0]), dropout())
+    agrees("attention", (q[:, ::-1, ::-1], k[..., ::-1], v[:, :, ::-1]), dropout())
+    large = inputs(100, dtype=dtype, size=1e4)
+    agrees("attention", large, {"causal": True, **dropout()}, scale=1e4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_of_long_sequences(dtype: str) -> None:
+    agrees("attention", inputs(1000, heads=1, dtype=dtype), {"causal": True, **dropout()})
+    if dtype == "float32":
+        agrees("attention", inputs(4096, heads=1, dtype=dtype), dropout(0.1))
+
+
+def test_one_seed_is_drawn() -> None:
+    """The same one as by the composed op, which leaves the generator in the same state."""
+    states = []
+    for name in ("reference", "numba"):
+        rng = np.random.default_rng(3)
+        run = get_op("attention").implementations[name].function
+        y, vjp = run(*inputs(70), dropout_p=0.5, rng=rng)
+        states.append(rng.bit_generator.state)
+        first = vjp(np.ones_like(y))
+        for a, b in zip(first, vjp(np.ones_like(y)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert rng.bit_generator.state == states[-1]
+        again = run(*inputs(70), dropout_p=0.5, rng=rng)[0]
+        assert not np.array_equal(y, again)
+    rng = np.random.default_rng(3)
+    rng.integers(2**64, dtype=np.uint64)
+    assert states == [rng.bit_generator.state] * 2
+
+
+def kept(p: float, rng: np.random.Generator, heads: int = 16, n: int = 256) -> np.ndarray:
+    """Which weights the kernel keeps, ``[heads, n, n]``: all weights are 1/n, and v is a unit
+    matrix."""
+    q, v = np.zeros((heads, n, 8), np.float32), np.eye(n, dtype=np.float32)
+    y, _ = kernel()(q, q, np.broadcast_to(v, (heads, n, n)), dropout_p=p, rng=rng)
+    np.testing.assert_allclose(y[y > 0], 1 / n / (1 - p), rtol=1e-5)
+    return y > 0
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
+def test_dropout_is_random(p: float) -> None:
+    """Bounds of five standard deviations; of what is the largest of many, of six."""
+    rng = np.random.default_rng(int(1000 * p))
+    mask = kept(p, rng)
+    sigma = np.sqrt(p * (1 - p))
+    z = (mask - (1 - p)) / sigma  # mean 0, variance 1
+    assert abs(z.sum()) < 5 * np.sqrt(z.size)
+    for axes in ((1, 2), (0, 2), (0, 1), 0, 1, 2):
+        sums = z.sum(axis=axes)
+        terms = z.size / sums.size
+        # for p far from 1/2 a sum of few terms is skewed: only sums of many are normal
+        if terms * min(p, 1 - p) > 20:
+            assert np.abs(sums).max() < 6 * np.sqrt(terms)
+        spread = np.square(sums).mean() / terms  # 1 if they are independent
+        kurtosis = 2 + (1 / (p * (1 - p)) - 6) / terms
+        assert abs(spread - 1) < 5 * np.sqrt(kurtosis / sums.size)
+    other = (kept(p, rng) - (1 - p)) / sigma  # the next call
+    pairs = [(z[..., s:], z[..., :-s]) for s in (1, 2, 8, 64, 128)]
+    pairs += [(z[:, s:], z[:, :-s]) for s in (1, 2, 64)]
+    pairs += [(z[s:], z[:-s]) for s in (1, 2)] + [(z, other), (z, z.swapaxes(1, 2))]
+    for a, b in pairs[:-1]:
+        assert abs((a * b).sum()) < 5 * np.sqrt(a.size)
+    upper = np.triu_indices(256, 1)
+    a, b = z[:, upper[0], upper[1]], z[:, upper[1], upper[0]]
+    assert abs((a * b).sum()) < 5 * np.sqrt(a.size)
+
+
+def test_gradients_through_dropout() -> None:
+    from scratchlm.gradcheck import gradcheck
+
+    with scratchlm.use(attention="numba"):
+        for options in ({"causal": True}, {"mask": np.random.default_rng(0).random((9, 9)) < 0.7}):
+            report = gradcheck(
+                lambda q, k, v: F.attention(q, k, v, **dropout(0.4, 7), **options),  # noqa: B023
+                *inputs(9, d=4),
+            )
+            assert report, report.diagnosis
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_groups_batches_and_axes(batch: int, groups: int) -> None:
@@ -197,13 +359,12 @@ def test_nan_and_infinity_are_not_hidden() -> None:
 def test_what_it_does_not_do_is_left_to_the_composed_op() -> None:
     q, k, v = inputs(40)
     op = get_op("attention")
-    rng = np.random.default_rng
-    for options in (
-        {"return_weights": True},
-        {"dropout_p": 0.3, "rng": rng(0)},
-    ):
-        assert op.select(q, k, v, **options).name == "reference"
-        agrees("attention", (q, k, v), options)
+    options = {"return_weights": True, "dropout_p": 0.3, "rng": np.random.default_rng(0)}
+    assert op.select(q, k, v, **options).name == "reference"
+    agrees("attention", (q, k, v), options)
+    bias = np.random.default_rng(1).standard_normal((2, 40, 40))
+    assert op.select(q, k, v, bias).name == "reference"
+    agrees("attention", (q, k, v, bias), {})
     half = [x.astype("float16") for x in (q, k, v)]
     assert op.select(*half).name == "reference"
     assert op.select(q[:, :, :0], k, v).name == "reference"
@@ -222,6 +383,9 @@ def test_wrong_calls_are_refused_in_the_same_words() -> None:
         ((q, k, v), {"mask": np.ones((3, 3), bool)}),
         ((q, k, v), {"mask": np.ones((40, 40), int)}),
         ((q, k, v), {"dropout_p": 1.5}),
+        ((q, k, v), {"dropout_p": -0.1, "rng": np.random.default_rng(0)}),
+        ((q, k, v), {"dropout_p": 0.5}),
+        ((q, k, v), {"dropout_p": 0.5, "rng": 3}),
         ((q, k, v), {"rng": 3}),
     ]
     op = get_op("attention")
@@ -258,11 +422,13 @@ def test_the_number_of_threads_changes_nothing() -> None:
     for count in (1, 2, 5):
         threads.set_threads(count)
         assert threads.threads() == count
-        y, vjp = kernel(*arrays, causal=True)
-        results.append((y, *vjp(np.ones_like(y))))
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
+        for options in ({"causal": True}, dropout()):
+            y, vjp = kernel(*arrays, **options)
+            results.append((y, *vjp(np.ones_like(y))))
+    for first, *others in (results[::2], results[1::2]):
+        for other in others:
+            for a, b in zip(first, other, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.usefixtures("_two_threads")
@@ -347,11 +513,17 @@ def test_memory_grows_linearly() -> None:
 # -- planted faults: would these tests notice? -----------------------------------------------------
 
 FAULTS = {
-    "causal bound one too far": ("q0 + i + shift + 1 - k0", "q0 + i + shift + 2 - k0"),
-    "causal bound one too near": ("q0 + i + shift + 1 - k0", "q0 + i + shift - k0"),
-    "tail not masked": ("if has_mask or causal or here < columns:", "if has_mask or causal:"),
+    "causal bound one too far": ("min(keys, seen + i)", "min(keys, seen + i + 1)"),
+    "causal bound one too near": ("min(keys, seen + i)", "min(keys, seen + i - 1)"),
+    "tail not masked": ("if kind or causal or here < columns:", "if kind or causal:"),
     "old result not shrunk": ("row[j] *= shrink", "row[j] *= 1"),
-    "mask of the wrong block": ("row = mask[b, h, i_mask, k0:]", "row = mask[b, h, i_mask]"),
+    "mask of the wrong block": ("+ q0 * down + k0 * across", "+ q0 * down"),
+    "mask of the wrong head": ("+ h * head_step + q0", "+ q0"),
+    "a tile too many not visited": ("for i in range(rows if down else 1):", "for i in range(1):"),
+    "dropped from the sum too": ("total += p\n", "total += p * (p > 0.01)\n"),
+    "backward drops others": ("(b * dq.shape[1] + q_head) * n", "(b * dq.shape[1] + q_head) * 7"),
+    "dP not dropped": ("dline[j] * keep[j] - row_delta", "dline[j] - row_delta"),
+    "dropout one place off": ("np.uint64(first + 1)", "np.uint64(first)"),
 }
 
 
@@ -361,26 +533,14 @@ def test_planted_fault_is_caught(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's source with one line wrong: the comparison above must say so."""
-    from scratchlm_kernels.cpu import compiling
-
-    monkeypatch.setattr(compiling, "cache_folder", lambda: tmp_path)
-    real = importlib.import_module("scratchlm_kernels.cpu.attention")
-    right, wrong = FAULTS[fault]
-    source = Path(real.__file__).read_text(encoding="utf-8")
-    assert right in source
-    path = tmp_path / "faulty.py"
-    path.write_text(source.replace(right, wrong), encoding="utf-8")
-    name = "scratchlm_kernels.cpu.faulty"
-    spec = importlib.util.spec_from_file_location(name, path)
-    faulty = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, faulty)
-    spec.loader.exec_module(faulty)
-
+    faulty = with_fault("attention", *FAULTS[fault], tmp_path, monkeypatch)
     q, k, v = inputs(150, dtype="float32")
-    mask = np.random.default_rng(0).random((150, 150)) < 0.5
+    mask = np.random.default_rng(0).random((2, 150, 150)) < 0.5
+    late = np.tri(150, k=-1, dtype=bool)  # of some tile the first row sees nothing
+    dropout = {"dropout_p": 0.3, "rng": np.random.default_rng(0)}
     found = [
         each
-        for options in ({}, {"causal": True}, {"mask": mask})
+        for options in ({}, {"causal": True}, {"mask": mask}, {"mask": late}, dropout)
         for each in compare("attention", (q, k, v), options, kernel=faulty.attention)
     ]
     assert found

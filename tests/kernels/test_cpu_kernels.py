@@ -4,13 +4,17 @@ that op, in float64 to 1e-12 and in float32 to its rounding."""
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernels.compare import agrees, differences
+from kernels.compare import agrees, compare, differences, with_fault
 from ops.cases import Case, all_cases
 from ops.harness import as_tuple, call, gradients, is_float, random_cotangents
 
@@ -41,7 +45,8 @@ def test_equals_the_composed_op(case: Case, dtype: str, data: st.DataObject, see
     arrays = [_cast(x, dtype) for x in arrays]
     options = {name: _cast(value, dtype) for name, value in options.items()}
     # the gradient of a norm has the factor 1 / σ, and so has what rounding leaves of it
-    agrees(case.op, arrays, options, seed, scale=10 if case.op == "layer_norm" else 1)
+    scale = 10 if case.op in ("layer_norm", "rms_norm") else 1
+    agrees(case.op, arrays, options, seed, scale=scale)
 
 
 @every_case
@@ -156,6 +161,87 @@ def test_layer_norm_of_every_size(shape: tuple[int, ...], dtype: str) -> None:
 
 
 @DTYPES
+@pytest.mark.parametrize("shape", [(1, 1), (63, 7), (64, 16), (65, 33), (3, 50, 100), (2000, 384)])
+def test_rms_norm_of_every_size(shape: tuple[int, ...], dtype: str) -> None:
+    x, weight = normal(*shape, dtype=dtype) + 3, normal(shape[-1], dtype=dtype, seed=1)
+    for arrays in ((x, weight), (x, None), (x.T.copy().T, weight[::-1])):
+        agrees("rms_norm", arrays, {}, scale=100)  # the weights' gradient adds up over all rows
+    agrees("rms_norm", (np.zeros_like(x), weight), {}, scale=100)
+
+
+@DTYPES
+@pytest.mark.parametrize("size", [1, 15, (1 << 14) - 1, (1 << 14) + 1, 3 << 14, 300_001])
+def test_swiglu_of_every_size(size: int, dtype: str) -> None:
+    agrees("swiglu", [normal(size, dtype=dtype, seed=i, size=3.0) for i in range(2)], {})
+
+
+@DTYPES
+def test_swiglu_of_any_layout_and_far_out(dtype: str) -> None:
+    a, b = normal(30, 40, dtype=dtype), normal(40, 30, dtype=dtype, seed=1).T
+    agrees("swiglu", (a[:, ::2], b[:, ::-2]), {})
+    agrees("swiglu", (a, b[:1]), {})  # broadcasts: left to the composed op
+    far = np.array([-1e4, -88.0, -30.0, -1e-30, 0.0, 1e-30, 30.0, 88.0, 1e4], dtype)
+    agrees("swiglu", (far, far[::-1]), {})
+    kernel = get_op("swiglu").implementations["numba"].function
+    for a, b in ((np.nan, 1), (1, np.nan), (np.inf, 1)):
+        y, vjp = kernel(np.array([a, 1.0], dtype), np.array([b, 1.0], dtype))
+        assert not np.isfinite(y[0])
+        assert not np.isfinite([dx[0] for dx in vjp(np.ones(2, dtype))]).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [1, 7, 64, 257, 1000, 4096, 8193])
+def test_softmax_of_every_size(width: int, dtype: str) -> None:
+    for rows in (1, 3, 65):
+        x = normal(rows, width, dtype=dtype, size=4.0)
+        agrees("softmax", [x], {})
+        agrees("softmax", [x[::-1, ::-1]], {"axis": 1})
+    agrees("softmax", [x.reshape(5, 13, width)], {"axis": 2})
+    agrees("softmax", [x], {"axis": 0})  # another axis: left to the composed op
+
+
+@DTYPES
+def test_softmax_of_large_logits_and_of_nothing(dtype: str) -> None:
+    x = np.round(normal(9, 100, dtype=dtype, size=1e4))
+    agrees("softmax", [x], {})
+    x[:, 3:20] = -np.inf
+    x[4] = -np.inf
+    agrees("softmax", [x], {})
+    kernel = get_op("softmax").implementations["numba"].function
+    for value in (np.nan, np.inf):
+        x[2, 5] = value
+        y, vjp = kernel(x)
+        assert np.isnan(y[2, 5])
+        assert np.isfinite(y[[0, 1, *range(3, 9)]]).all()
+        assert np.isnan(vjp(np.ones_like(x))[2, 5])
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 200])
+def test_embedding_of_every_size(width: int, dtype: str) -> None:
+    """Many ids, or one, for a row; few rows and more than there are ids."""
+    rng = np.random.default_rng(width)
+    for rows, shape in ((1, (300,)), (65, (12, 64)), (5000, (3, 40, 50)), (9, ()), (9, (1,))):
+        ids, table = rng.integers(rows, size=shape), normal(rows, width, dtype=dtype)
+        # a row of the gradient is a sum of up to 300
+        agrees("embedding", (ids, table), {}, scale=10)
+        agrees("embedding", (ids.astype("uint16").T, table[::-1]), {}, scale=10)
+    agrees("embedding", (np.zeros((0, 3), int), table), {})
+
+
+def test_wrong_ids_are_refused_in_the_same_words() -> None:
+    table = normal(9, 5)
+    wrong = ((np.full(300, 9), table), (np.full(9, -1), table), (np.zeros(9), table),
+             (np.zeros(9, int), table[0]))  # fmt: skip
+    for arrays in wrong:
+        with pytest.raises((IndexError, TypeError, ValueError)) as expected:
+            get_op("embedding").reference(*arrays)
+        with pytest.raises(expected.type) as found:
+            get_op("embedding").implementations["numba"].function(*arrays)
+        assert str(found.value) == str(expected.value)
+
+
+@DTYPES
 @pytest.mark.parametrize("classes", [1, 2, 65, 1000, 8193])
 def test_cross_entropy_of_every_size(classes: int, dtype: str) -> None:
     rng = np.random.default_rng(0)
@@ -227,30 +313,133 @@ def test_adam_equals_the_composed_update(dtype: str, monkeypatch: pytest.MonkeyP
     assert calls == [False] * 10  # too small to be worth it
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_threads_change_nothing(name: str) -> None:
-    """Not even rounding, in arrays large enough to be shared out."""
+# -- who runs them ---------------------------------------------------------------------------------
+
+CALLS: dict[str, tuple[list[np.ndarray], dict[str, Any]]] = {
+    "attention": ([normal(1, 9, 130, 16, seed=i) for i in range(3)], {"causal": True}),
+    "linear": ([normal(300, 300), normal(400, 300), normal(400)], {}),
+    "gelu": ([normal(700, 400)], {"approximate": "tanh"}),
+    "swiglu": ([normal(700, 400), normal(700, 400, seed=1)], {}),
+    "layer_norm": ([normal(700, 400), normal(400), normal(400)], {}),
+    "rms_norm": ([normal(700, 400), normal(400)], {}),
+    "softmax": ([normal(700, 400)], {}),
+    "cross_entropy": ([normal(700, 400), np.arange(700) % 400], {}),
+    "embedding": ([np.arange(2000) ** 2 % 701, normal(701, 200)], {}),
+}  # large enough to be shared out
+
+
+def results(name: str) -> list[np.ndarray]:
+    """What the kernel and its backward make of the call above."""
+    arrays, options = CALLS[name]
+    out, vjp = get_op(name).implementations["numba"].function(*arrays, **options)
+    return [x for x in (out, *as_tuple(vjp(np.ones_like(out)))) if x is not None]
+
+
+def same(expected: list[np.ndarray], found: list[np.ndarray]) -> None:
+    """Not even rounding may differ: who does a piece of the work does not change the work."""
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def _threads_restored() -> Any:
+    former = threads().threads()
+    yield
+    threads().set_threads(former)
+
+
+def threads() -> Any:
     from scratchlm_kernels.cpu import threads
 
-    calls: dict[str, tuple[list[np.ndarray], dict[str, Any]]] = {
-        "attention": ([normal(1, 9, 130, 16, seed=i) for i in range(3)], {"causal": True}),
-        "linear": ([normal(300, 300), normal(400, 300), normal(400)], {}),
-        "gelu": ([normal(700, 400)], {"approximate": "tanh"}),
-        "layer_norm": ([normal(700, 400), normal(400), normal(400)], {}),
-        "cross_entropy": ([normal(700, 400), np.arange(700) % 400], {}),
-    }
-    arrays, options = calls[name]
-    op = get_op(name)
-    former = threads.threads()
-    results = []
+    return threads
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.usefixtures("_threads_restored")
+def test_threads_change_nothing(name: str) -> None:
+    threads().set_threads(1)
+    expected = results(name)
+    for count in (2, 3):
+        threads().set_threads(count)
+        same(expected, results(name))
+
+
+@pytest.mark.usefixtures("_threads_restored")
+def test_from_two_python_threads() -> None:
+    threads().set_threads(2)
+    expected = {name: results(name) for name in OPS}
+    wrong: list[BaseException] = []
+
+    def repeat(names: list[str]) -> None:
+        try:
+            for name in names * 3:
+                same(expected[name], results(name))
+        except BaseException as error:
+            wrong.append(error)
+
+    running = [threading.Thread(target=repeat, args=(names,)) for names in (OPS, OPS[::-1])]
+    for each in running:
+        each.start()
+    for each in running:
+        each.join(60)
+    assert not wrong
+    assert not any(each.is_alive() for each in running)
+
+
+def _in_child(queue: Any) -> None:
+    queue.put({name: results(name) for name in OPS if name != "attention"})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.usefixtures("_threads_restored")
+def test_after_a_fork() -> None:
+    threads().set_threads(2)
+    expected = {name: results(name) for name in OPS}
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
     try:
-        for count in (1, 2, 3):
-            threads.set_threads(count)
-            out, vjp = op.implementations["numba"].function(*arrays, **options)
-            results.append([out, *as_tuple(vjp(np.ones_like(out)))])
+        for name, found in queue.get(timeout=60).items():
+            same(expected[name], found)
+        child.join(60)
+        assert child.exitcode == 0
     finally:
-        threads.set_threads(former)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            if a is not None:
-                np.testing.assert_array_equal(a, b)
+        child.kill()
+
+
+# -- planted faults: would these tests notice? -----------------------------------------------------
+
+FAULTS = {  # module, op, what its source says, what it says with the fault
+    "a row's scale forgotten": (
+        "norm", "rms_norm", "out[j] = row[j] * r * weight[j]", "out[j] = row[j] * weight[j]"
+    ),
+    "no part along the row": (
+        "norm", "rms_norm", "drow[j] * weight[j] - n * sum_gn)", "drow[j] * weight[j])"
+    ),
+    "rows do not add up": ("norm", "rms_norm", "dw[j] += drow[j] * n", "dw[j] = drow[j] * n"),
+    "the gate's slope": ("activations", "swiglu", "(one + a_[i] * (one - s))", "(one + a_[i] * s)"),
+    "the last of a chunk": ("activations", "swiglu", "range(out.size)", "range(out.size - 1)"),
+    "maximum not taken off": ("softmax", "softmax", "exp(row[j] - m)", "exp(row[j])"),
+    "blind rows": ("softmax", "softmax", "if m == nothing:", "if False:"),
+    "row sum forgotten": ("softmax", "softmax", "(drow[j] - total)", "drow[j]"),
+    "a duplicate overwrites": ("embedding", "embedding", "total[j] += row[j]", "total[j] = row[j]"),
+    "the last strip": ("embedding", "embedding", "-(-width // strip)", "width // strip"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_is_caught(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel's source with one line wrong: the comparison must say so."""
+    module, op, right, wrong = FAULTS[fault]
+    kernel = getattr(with_fault(module, right, wrong, tmp_path, monkeypatch), op)
+    arrays, options = CALLS[op]
+    arrays = [_cast(x, "float32") for x in arrays]
+    if op == "softmax":
+        arrays[0] = arrays[0] * 1e3
+        arrays[0][5] = -np.inf
+    assert compare(op, arrays, options, kernel=kernel, scale=100)

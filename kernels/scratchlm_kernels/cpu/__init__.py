@@ -84,7 +84,9 @@ LONGEST_HEAD = 256
 
 
 def _can_attend(q: Any, k: Any, v: Any, bias: Any = None, **options: Any) -> bool:
-    return _floats(q, k, v) and fits.attention(q, k, v, bias, widest=LONGEST_HEAD, **options)
+    return _floats(q, k, v) and fits.attention(
+        q, k, v, bias, widest=LONGEST_HEAD, drops=True, **options
+    )
 
 
 def _attention_pays(q: Any, k: Any, v: Any, bias: Any = None) -> bool:
@@ -128,6 +130,29 @@ def _can_normalize(x: Any, weight: Any = None, bias: Any = None, **options: Any)
     return _floats(x, *given) and fits.layer_norm(x, weight, bias, **options)
 
 
+def _can_rescale(x: Any, weight: Any = None, **options: Any) -> bool:
+    return _can_normalize(x, weight, **options)
+
+
+def _can_gate(a: Any, b: Any) -> bool:
+    return _floats(a, b) and a.shape == b.shape and a.size > 0
+
+
+def _can_weigh(x: Any, *, axis: int = -1) -> bool:
+    return _floats(x) and x.size > 0 and x.ndim > 0 and axis in (-1, x.ndim - 1)
+
+
+def _can_look_up(ids: Any, weight: Any) -> bool:
+    return (
+        type(ids) is np.ndarray
+        and ids.dtype.kind in "iu"
+        and _floats(weight)
+        and weight.ndim == 2
+        and ids.size > 0
+        and weight.size > 0
+    )
+
+
 def _can_compare(logits: Any, target: Any, **options: Any) -> bool:
     return _floats(logits) and fits.cross_entropy(logits, target, **options)
 
@@ -136,10 +161,23 @@ def _several_thousand(x: Any, *others: Any) -> bool:
     return x.size >= 1 << 13
 
 
+def _several_thousand_singles(x: Any, *others: Any) -> bool:
+    # NumPy's exp of float64 takes several at a time, the C library's, in the kernel, one
+    return x.size >= 1 << 13 and x.dtype == np.float32
+
+
+def _many_rows(ids: Any, weight: Any) -> bool:
+    return weight.ndim == 2 and ids.size * weight.shape[1] >= 1 << 13
+
+
 _register("attention", "attention", _can_attend, _attention_pays)
 _register("linear", "linear", _can_map, _linear_pays)
 _register("gelu", "activations", _can_gelu, _several_thousand)
 _register("layer_norm", "norm", _can_normalize, _several_thousand)
+_register("rms_norm", "norm", _can_rescale, _several_thousand)
+_register("swiglu", "activations", _can_gate, _several_thousand_singles)
+_register("softmax", "softmax", _can_weigh, _several_thousand_singles)
+_register("embedding", "embedding", _can_look_up, _many_rows)
 _register("cross_entropy", "losses", _can_compare, _several_thousand)
 
 

@@ -18,7 +18,12 @@ with a dq of its own, added up at the end.
 
 Matrices are copied into rows padded to whole vectors, keys and values also transposed, in panels
 as wide as the innermost product: that costs N d moves against N M d products, and any strides and
-sizes will do.
+sizes will do. A mask is read as it was given, bytes or numbers, and broadcasts by strides of 0; a
+tile in which it forbids everything is not visited.
+
+Dropout multiplies P by a mask m, 0 or 1 / (1 - p), before it meets v: ``y = (P m) v``. So dv comes
+from P m, and ``dP = (dy vᵀ) m``, while l and delta stay what they are. An element of m hangs on the
+seed and its place alone (:mod:`scratchlm.ops.splitmix`): backward draws it again.
 
 Source: Dao 2023, Algorithms 1 and 2; Milakov & Gimelshein 2018 (online softmax).
 """
@@ -30,7 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import helper, kernel
+from scratchlm.ops import splitmix
+
+from .compiling import Types, helper, kernel
 from .scratch import scratch
 from .simd import ROWS, VECTORS, exp, lanes, matmul_add, panel, round_up, row_max, take
 from .threads import share
@@ -38,6 +45,10 @@ from .threads import share
 QUERIES = 64  # rows of a tile
 KEYS = 128  # columns of a tile
 MIN_ITEMS = 8  # pieces of work in backward, so that a few threads find some each
+ADDED, ALLOWED = 1, 2  # kinds of mask; 0 is none
+
+GAMMA, MIX1, MIX2 = (np.uint64(x) for x in (splitmix.GAMMA, splitmix.MIX1, splitmix.MIX2))
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 @helper
@@ -74,21 +85,67 @@ def _copy(source, target, start, padded_rows, stride, factor):
 
 
 @helper
-def _hide(s, mask, has_mask, b, h, q0, k0, rows, keys, columns, queries, shift, causal):
-    """Add the mask to the tile ``s``, and put -inf where there is no key, or none to be seen."""
+def _sees(kind, added, allowed, at, down, across, rows, keys):
+    """Whether the mask allows anything in a tile; see :func:`_hide`."""
+    nothing = added.dtype.type(-np.inf)
+    for i in range(rows if down else 1):
+        here = at + i * down
+        end = here + (keys if across else 1)
+        found = 0
+        if kind == ADDED:
+            for x in added[here:end]:
+                found |= x != nothing
+        else:
+            for x in allowed[here:end]:
+                found |= x
+        if found:
+            return True
+    return False
+
+
+@helper
+def _hide(s, kind, added, allowed, at, down, across, rows, padded, keys, columns, seen, causal):
+    """Add the mask to the tile ``s``, and put -inf where there is no key, or none to be seen.
+
+    The mask of the tile's first element is at ``at``, that of the next query ``down`` further on,
+    and that of the next key ``across``, 1 or 0. Causal, the first query sees ``seen`` keys.
+    """
     nothing = s.dtype.type(-np.inf)
-    for i in range(rows):
+    for i in range(padded):
         line = s[i]
-        seen = keys
+        end = keys
         if causal:
-            seen = max(0, min(keys, q0 + i + shift + 1 - k0))
-        if has_mask:
-            i_mask = min(q0 + i, queries - 1)
-            row = mask[b, h, i_mask, k0:]
-            for j in range(seen):
+            end = max(0, min(keys, seen + i))
+        here = at + min(i, rows - 1) * down
+        if kind == ADDED and across:
+            row = added[here : here + end]
+            for j in range(row.size):
                 line[j] += row[j]
-        for j in range(seen, columns):
+        elif kind == ADDED:
+            x = added[here]
+            for j in range(end):
+                line[j] += x
+        elif kind == ALLOWED and across:
+            row_allowed = allowed[here : here + end]
+            for j in range(row_allowed.size):
+                line[j] = line[j] if row_allowed[j] else nothing
+        elif kind == ALLOWED and not allowed[here]:
+            end = 0
+        for j in range(end, columns):
             line[j] = nothing
+
+
+@helper
+def _draw(keep, seed, first, columns, limit, factor):
+    """Numbers ``first``, ``first + 1`` ... of the seed, for a row: 0 below ``limit``, or factor."""
+    zero = factor * 0
+    count = seed + np.uint64(first + 1) * GAMMA
+    for j in range(columns):
+        z = count + np.uint64(j) * GAMMA
+        z = (z ^ (z >> _30)) * MIX1
+        z = (z ^ (z >> _27)) * MIX2
+        z ^= z >> _31
+        keep[j] = zero if z < limit else factor
 
 
 @kernel(lambda t: (t.counter, t.integer, t.given(4), t.given(4), t.own(1), t.own(1),
@@ -107,10 +164,16 @@ def pack_forward(counter, pieces, k, v, kt, vp, keys, stride_v, step):
         _copy(v[b, h], vp, head * keys * stride_v, keys, stride_v, one)
 
 
-@kernel(lambda t: (t.counter, t.integer, t.given(4), t.own(1), t.own(1), t.given(4), t.flag,
+def _mask_and_dropout(t: Types) -> tuple[Any, ...]:
+    mask = (t.integer, t.dense(1), t.bytes, *(t.integer,) * 4)
+    return (*mask, t.flag, t.bits, t.bits, t.real)
+
+
+@kernel(lambda t: (t.counter, t.integer, t.given(4), t.own(1), t.own(1), *_mask_and_dropout(t),
                    t.own(4), t.own(3), t.own(3), t.integer, t.integer, t.integer, t.integer,
                    t.integer, t.real, t.flag))  # fmt: skip
-def forward(counter, pieces, q, kt, vp, mask, has_mask, y, top, inverse,
+def forward(counter, pieces, q, kt, vp, kind, added, allowed, batch_step, head_step, down, across,
+            drops, seed, limit, kept, y, top, inverse,
             n_keys, keys, stride_v, wide, kv_heads, scale, causal):  # fmt: skip
     """Each piece: QUERIES rows of one head."""
     _, heads, n, d = q.shape
@@ -126,6 +189,7 @@ def forward(counter, pieces, q, kt, vp, mask, has_mask, y, top, inverse,
     flat_acc = acc.reshape(QUERIES * stride_v)
     m = np.empty(QUERIES, y.dtype)
     l = np.empty(QUERIES, y.dtype)
+    keep = np.empty(KEYS, y.dtype)
     nothing = y.dtype.type(-np.inf)
     zero, one = y.dtype.type(0), y.dtype.type(1)
     while True:
@@ -150,11 +214,15 @@ def forward(counter, pieces, q, kt, vp, mask, has_mask, y, top, inverse,
             end = max(0, min(n_keys, q0 + rows + shift))
         for k0 in range(0, end, KEYS):
             here = min(KEYS, end - k0)
+            at = b * batch_step + h * head_step + q0 * down + k0 * across
+            if kind and not _sees(kind, added, allowed, at, down, across, rows, here):
+                continue
             columns = -(-here // step) * step
             matmul_add(qs, 0, d, 1, kt, kv * keys * d + k0 * d, step, step * d,
                        flat_s, 0, KEYS, padded, columns, d, wide, False)  # fmt: skip
-            if has_mask or causal or here < columns:
-                _hide(s, mask, has_mask, b, h, q0, k0, padded, here, columns, n, shift, causal)
+            if kind or causal or here < columns:
+                _hide(s, kind, added, allowed, at, down, across, rows, padded, here, columns,
+                      q0 + shift + 1 - k0, causal)  # fmt: skip
             for i in range(padded):
                 line = s[i, :columns]
                 high = max(m[i], row_max(line))
@@ -164,6 +232,11 @@ def forward(counter, pieces, q, kt, vp, mask, has_mask, y, top, inverse,
                     p = exp(line[j] - base)
                     line[j] = p
                     total += p
+                if drops:
+                    first = (head * n + q0 + i) * n_keys + k0
+                    _draw(keep, seed, first, columns, limit, kept)
+                    for j in range(columns):
+                        line[j] *= keep[j]
                 if m[i] != high:
                     shrink = exp(m[i] - base)
                     l[i] *= shrink
@@ -215,11 +288,12 @@ def pack_backward(counter, pieces, q, k, v, y, dy, qp, kp, kt, vt, dyp, delta,
                 delta[at + i] = total
 
 
-@kernel(lambda t: (t.counter, t.integer, *(t.own(1),) * 6, t.given(4), t.flag, *(t.own(3),) * 2,
-                   t.own(1), *(t.own(4),) * 3, *(t.integer,) * 7, t.real, t.flag))  # fmt: skip
-def backward(counter, pieces, qp, kp, kt, vt, dyp, delta, mask, has_mask, top, inverse,
-             dqp, dq, dk, dv, n, queries, keys, stride_d, stride_v, wide, parts,
-             scale, causal):  # fmt: skip
+@kernel(lambda t: (t.counter, t.integer, *(t.own(1),) * 6, *_mask_and_dropout(t),
+                   *(t.own(3),) * 2, t.own(1), *(t.own(4),) * 3, *(t.integer,) * 7, t.real,
+                   t.flag))  # fmt: skip
+def backward(counter, pieces, qp, kp, kt, vt, dyp, delta, kind, added, allowed, batch_step,
+             head_step, down, across, drops, seed, limit, kept, top, inverse, dqp, dq, dk, dv,
+             n, queries, keys, stride_d, stride_v, wide, parts, scale, causal):  # fmt: skip
     """Each piece: every ``parts``-th block of keys of one head of k and v, with all queries."""
     _, kv_heads, n_keys, d = dk.shape
     e = dv.shape[3]
@@ -232,6 +306,7 @@ def backward(counter, pieces, qp, kp, kt, vt, dyp, delta, mask, has_mask, top, i
     dk_block = np.empty((KEYS, stride_d), real)
     dv_block = np.empty((KEYS, stride_v), real)
     flat_s, flat_ds = s.reshape(QUERIES * KEYS), ds.reshape(QUERIES * KEYS)
+    keep = np.empty(KEYS, real)
     flat_dk, flat_dv = dk_block.reshape(KEYS * stride_d), dv_block.reshape(KEYS * stride_v)
     while True:
         piece = take(counter)
@@ -257,6 +332,9 @@ def backward(counter, pieces, qp, kp, kt, vt, dyp, delta, mask, has_mask, top, i
                         here = min(block, q0 + rows + shift - k0)
                     if here <= 0:
                         continue
+                    mask_at = b * batch_step + q_head * head_step + q0 * down + k0 * across
+                    if kind and not _sees(kind, added, allowed, mask_at, down, across, rows, here):
+                        continue
                     columns = -(-here // step) * step
                     # S = scale q kᵀ + mask  and  dP = dy vᵀ
                     matmul_add(qp, (at + q0) * stride_d, stride_d, 1,
@@ -265,18 +343,26 @@ def backward(counter, pieces, qp, kp, kt, vt, dyp, delta, mask, has_mask, top, i
                     matmul_add(dyp, (at + q0) * stride_v, stride_v, 1,
                                vt, (head * keys + k0) * e, step, step * e,
                                flat_ds, 0, KEYS, padded, columns, e, wide, False)  # fmt: skip
-                    if has_mask or causal or here < columns:
-                        _hide(s, mask, has_mask, b, q_head, q0, k0, padded, here, columns, n,
-                              shift, causal)  # fmt: skip
-                    # P = exp(S - m) / l,  dS = P (dP - delta)
+                    if kind or causal or here < columns:
+                        _hide(s, kind, added, allowed, mask_at, down, across, rows, padded, here,
+                              columns, q0 + shift + 1 - k0, causal)  # fmt: skip
+                    # P = exp(S - m) / l,  dS = P (dP - delta); with dropout P m and dP m
                     for i in range(rows):
                         m, inv = top[b, q_head, q0 + i], inverse[b, q_head, q0 + i]
                         row_delta = delta[at + q0 + i]
                         line, dline = s[i, :columns], ds[i, :columns]
-                        for j in range(columns):
-                            p = exp(line[j] - m) * inv
-                            line[j] = p
-                            dline[j] = p * (dline[j] - row_delta)
+                        if drops:
+                            number = ((b * dq.shape[1] + q_head) * n + q0 + i) * n_keys + k0
+                            _draw(keep, seed, number, columns, limit, kept)
+                            for j in range(columns):
+                                p = exp(line[j] - m) * inv
+                                line[j] = p * keep[j]
+                                dline[j] = p * (dline[j] * keep[j] - row_delta)
+                        else:
+                            for j in range(columns):
+                                p = exp(line[j] - m) * inv
+                                line[j] = p
+                                dline[j] = p * (dline[j] - row_delta)
                     # dv += Pᵀ dy,  dk += dSᵀ (scale q),  dq += dS k
                     matmul_add(flat_s, 0, 1, KEYS, dyp, (at + q0) * stride_v, stride_v, step,
                                flat_dv, 0, stride_v, here, stride_v, rows, wide, True)  # fmt: skip
@@ -310,10 +396,14 @@ def attention(
     mask: np.ndarray | None = None,
     causal: bool = False,
     scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: Any = None,
+    return_weights: bool = False,
 ) -> tuple[np.ndarray, Any]:
     """``softmax(scale * q kᵀ + mask) v``; shapes and meaning as in :mod:`scratchlm.ops.attention`.
 
-    Float32 or float64, last axes up to 256 long; no bias, whose gradient would be N x M.
+    Float32 or float64, last axes up to 256 long; no bias, whose gradient would be N x M, and no
+    weights to return.
     """
     dtype = q.dtype
     n, d = q.shape[-2:]
@@ -322,8 +412,9 @@ def attention(
     batch, heads = q4.shape[:2]
     kv_heads = k4.shape[1]
     factor = dtype.type(1 / math.sqrt(d) if scale is None else scale)
-    added = _added(mask, q4, k4, q.shape)
-    has_mask = mask is not None
+    seed = splitmix.draw_seed(rng) if dropout_p else 0
+    options = (*_flat_mask(mask, dtype, (*q.shape[:-1], n_keys)), dropout_p > 0, np.uint64(seed),
+               np.uint64(splitmix.limit(dropout_p)), dtype.type(1 / (1 - dropout_p)))  # fmt: skip
 
     wide, step = lanes(dtype), panel(dtype)
     keys, stride_d, stride_v = round_up(n_keys, step), round_up(d, wide), round_up(e, wide)
@@ -337,7 +428,7 @@ def attention(
     share(pack_forward[dtype], kv, k4, v4, kt, vp, keys, stride_v, step, small=small)
     blocks = -(-n // QUERIES)
     share(
-        forward[dtype], batch * heads * blocks, q4, kt, vp, added, has_mask, y, top, inverse,
+        forward[dtype], batch * heads * blocks, q4, kt, vp, *options, y, top, inverse,
         n_keys, keys, stride_v, wide, kv_heads, factor, causal, small=small,
     )  # fmt: skip
 
@@ -361,7 +452,7 @@ def attention(
             queries, keys, stride_d, stride_v, step, factor, small=small,
         )  # fmt: skip
         share(
-            backward[dtype], kv * parts, *packed, added, has_mask, top, inverse, dqp, dq, dk, dv,
+            backward[dtype], kv * parts, *packed, *options, top, inverse, dqp, dq, dk, dv,
             n, queries, keys, stride_d, stride_v, wide, parts, factor, causal, small=small,
         )  # fmt: skip
         if parts > 1:
@@ -372,7 +463,7 @@ def attention(
     return y.reshape(*q.shape[:-1], e), vjp
 
 
-SMALL = 2_000_000  # products; below, a second thread takes longer to wake than it saves
+SMALL = 1_000_000  # products; below, one thread does it all
 
 
 def _four_axes(x: np.ndarray) -> np.ndarray:
@@ -384,20 +475,30 @@ def _four_axes(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, *x.shape[-3:])
 
 
-def _added(
-    mask: np.ndarray | None, q: np.ndarray, k: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """The mask as a view ``[B, H, N, M]`` of what is added to the scores; a 0 without a mask."""
+def _flat_mask(
+    mask: np.ndarray | None, dtype: np.dtype[Any], scores: tuple[int, ...]
+) -> tuple[int, np.ndarray, np.ndarray, int, int, int, int]:
+    """What the kernels want to know of a mask that broadcasts to ``scores``, ``[..., H, N, M]``.
+
+    Its kind, its values one after the other as numbers or as bytes, and how far it is in them to
+    the next batch, head, query and key: 0 along an axis that broadcasts. Only what is not
+    contiguous is copied.
+    """
+    numbers, octets = np.zeros(1, dtype), np.zeros(1, np.uint8)
     if mask is None:
-        return np.zeros((1, 1, 1, 1), q.dtype)
-    if mask.dtype == bool:
-        mask = np.where(mask, q.dtype.type(0), q.dtype.type(-np.inf))
-    mask = mask.astype(q.dtype, copy=False)
-    scores = (*shape[:-1], k.shape[-2])
-    if mask.ndim > 4 or len(shape) > 4:
-        leading = math.prod(mask.shape[:-3])
-        if leading > 1:
-            mask = np.broadcast_to(mask, scores)
-            leading = q.shape[0]
-        mask = mask.reshape(leading, *mask.shape[-3:])
-    return np.broadcast_to(mask, (*q.shape[:3], k.shape[-2]))
+        return 0, numbers, octets, 0, 0, 0, 0
+    scores = (1,) * (4 - len(scores)) + scores
+    mask = mask.reshape((1,) * (len(scores) - mask.ndim) + mask.shape)
+    if len(scores) > 4 and math.prod(mask.shape[:-3]) > 1:
+        mask = np.broadcast_to(mask, (*scores[:-3], *mask.shape[-3:]))
+    kind = ALLOWED if mask.dtype == bool else ADDED
+    if kind == ALLOWED:
+        octets = np.ascontiguousarray(mask).view(np.uint8).reshape(-1)
+    else:
+        numbers = np.ascontiguousarray(mask, dtype).reshape(-1)
+    steps, step = [], 1
+    for side in (*mask.shape[:-4:-1], math.prod(mask.shape[:-3])):
+        steps.append(step if side > 1 else 0)
+        step *= side
+    across, down, head_step, batch_step = steps
+    return kind, numbers, octets, batch_step, head_step, down, across

@@ -41,6 +41,8 @@ class Types:
     flag = types.boolean
     counter = types.Array(types.int64, 1, "C")
     ids = types.Array(types.int64, 1, "C", readonly=True)
+    bits = types.uint64
+    bytes = types.Array(types.uint8, 1, "C", readonly=True)
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.real = numba.from_dtype(dtype)

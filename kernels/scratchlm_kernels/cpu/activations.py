@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from .compiling import inline, kernel
-from .simd import exp, take
+from .simd import exp
 from .threads import share
+from .waiting import take
 
 CHUNK = 1 << 14
 SMALL = 1 << 15

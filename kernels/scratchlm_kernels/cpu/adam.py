@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from .compiling import kernel
-from .simd import take
 from .threads import share
+from .waiting import take
 
 CHUNK = 1 << 15
-SMALL = 1 << 18
+SMALL = 1 << 15
 
 
 @kernel(lambda t: (t.counter, t.integer, t.own(1), t.dense(1), t.own(1), t.own(1),

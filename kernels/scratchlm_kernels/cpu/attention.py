@@ -39,8 +39,9 @@ from scratchlm.ops import splitmix
 
 from .compiling import Types, helper, kernel
 from .scratch import scratch
-from .simd import ROWS, VECTORS, exp, lanes, matmul_add, panel, round_up, row_max, take
+from .simd import ROWS, VECTORS, exp, lanes, matmul_add, panel, round_up, row_max
 from .threads import share
+from .waiting import take
 
 QUERIES = 64  # rows of a tile
 KEYS = 128  # columns of a tile

@@ -14,8 +14,8 @@ import numpy as np
 from scratchlm.registry import get_op
 
 from .compiling import kernel
-from .simd import take
 from .threads import share
+from .waiting import take
 
 STRIP = 64  # columns
 SMALL = 1 << 15

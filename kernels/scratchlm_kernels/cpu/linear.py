@@ -21,11 +21,12 @@ import numpy as np
 
 from .compiling import kernel
 from .scratch import scratch
-from .simd import ROWS, VECTORS, lanes, matmul_add, panel, take
+from .simd import ROWS, VECTORS, lanes, matmul_add, panel
 from .threads import share
+from .waiting import take
 
 TALL, BROAD, DEEP = 64, 512, 512
-SMALL = 20_000_000  # products; below, one thread does it all
+SMALL = 2_000_000  # products; below, one thread does it all
 
 
 @kernel(lambda t: (t.counter, t.integer, t.dense(2), t.own(1), t.integer, t.flag))

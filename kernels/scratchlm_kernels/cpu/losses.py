@@ -14,11 +14,12 @@ import numpy as np
 from scratchlm.backend import check_ids
 
 from .compiling import kernel
-from .simd import exp, row_max, take
+from .simd import exp, row_max
 from .threads import share
+from .waiting import take
 
 ROWS = 8
-SMALL = 1 << 18
+SMALL = 1 << 15
 
 
 @kernel(lambda t: (t.counter, t.integer, t.dense(2), t.ids, t.own(1), t.own(1),

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .compiling import kernel
-from .simd import take
 from .threads import share
+from .waiting import take
 
 ROWS = 64
 SMALL = 1 << 15

@@ -1,4 +1,4 @@
-"""What Numba can't say by itself: a register-tiled matrix product, a fast exp, a shared counter.
+"""What Numba can't say by itself: a register-tiled matrix product, a fast exp.
 
 The product's innermost loop is LLVM IR: ``ROWS`` rows by up to ``VECTORS`` vectors of the result
 stay in registers while the sum runs. On AVX-512 that is 4 rows of 4 vectors of 16 floats: 16
@@ -164,18 +164,6 @@ def row_max(x):
     for i in range(1, x.size):
         high = max(high, x[i])
     return high
-
-
-@intrinsic
-def take(context, counter):
-    """``counter[0]++``, atomically: the number before."""
-
-    def generate(context, builder, signature, arguments):
-        array = make_array(signature.args[0])(context, builder, arguments[0])
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", array.data, one, "monotonic")
-
-    return types.int64(counter), generate
 
 
 @intrinsic

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from .compiling import kernel
-from .simd import exp, row_max, take
+from .simd import exp, row_max
 from .threads import share
+from .waiting import take
 
 CHUNK = 1 << 12  # numbers of a piece, in whole rows
 SMALL = 1 << 15

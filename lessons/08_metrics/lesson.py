@@ -108,7 +108,7 @@ assert abs(hook["works"][2] - 8 / 15) < 1e-12
 # Perplexity (Jelinek et al. 1977) is the cross-entropy of lesson 05, put into exp:
 #
 # $$
-# \mathrm{PPL} = \exp \left( -\frac{1}{N} \sum_{t=1}^{N} \ln p(x_t \mid x_{<t}) \right)
+# \mathrm{PPL} = \exp \left( -\frac{1}{N} \sum_{t=1}^{N} \ln p(x_t \mid x_1, \ldots, x_{t-1}) \right)
 # $$
 #
 # BLEU (Papineni et al. 2002, §2.3) is a geometric mean of four precisions, times a penalty for being

@@ -7,11 +7,15 @@ is in, and would go on using what was compiled from a helper in another file bef
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import re
+import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,9 @@ OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "error_model": "
 inline = numba.njit(inline="always", **OPTIONS)  # part of the kernels that call it
 helper = numba.njit(**OPTIONS)  # a function of its own inside them
 
+
+OURS = re.compile(r"kernels-[0-9a-f]{16}")  # the folders' names; nothing else is ever deleted
+KEPT, HOUR = 4, 3600.0
 
 _one_at_a_time = threading.Lock()  # where to keep code is a global setting of Numba's
 
@@ -107,7 +114,7 @@ def kernel(
 
 @functools.cache
 def cache_folder() -> Path:
-    """Where compiled kernels are kept; it can be deleted at any time.
+    """Where compiled kernels are kept; it can be deleted at any time. Those of older sources are.
 
     Under ``NUMBA_CACHE_DIR`` if that is set, else in ``__pycache__`` beside the sources, or in the
     user's cache folder where that can't be written.
@@ -132,10 +139,30 @@ def cache_folder() -> Path:
         except OSError:
             continue
         if os.access(place / name, os.W_OK):
+            _prune(place / name)
             return place / name
     import tempfile
 
     return Path(tempfile.mkdtemp(prefix="scratchlm-"))
+
+
+def _prune(current: Path) -> None:
+    """Delete the folders of older sources beside ``current``: all but the latest ``KEPT``.
+
+    The age of a folder is when a process last chose it. One that was chosen in the last hour stays:
+    another process may be at work in it. Two that prune at once meet files that are gone, which is
+    what both want.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(current)
+    ages = []
+    for folder in current.parent.glob("kernels-*"):
+        if OURS.fullmatch(folder.name) and folder != current and not folder.is_symlink():
+            with contextlib.suppress(OSError):  # gone by now
+                ages.append((time.time() - folder.stat().st_mtime, folder))
+    for age, folder in sorted(ages)[KEPT - 1 :]:
+        if age > HOUR:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache

@@ -185,6 +185,12 @@ F1_MISTAKES = [
         "a class of one sample counts as much as a class of a thousand",
     ),
     Mistake(
+        "average has no effect",
+        lambda y_true, y_pred, *, average="binary": f1_reference(y_true, y_pred),
+        "this is the F1 of class 1, whatever average says",
+        "do what you do for class 1 for each class, and keep the three counts of all of them",
+    ),
+    Mistake(
         "macro for micro",
         micro_is_macro,
         "micro is computed as macro",

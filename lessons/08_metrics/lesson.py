@@ -771,7 +771,7 @@ assert rows[-1][3] < 0.002
 # 0.75. If 准确率 is read as precision, the plain mean of the two has the same fault: "always" gets
 # $(0.01 + 1) / 2$. Only the weights of section 6, or the harmonic mean, which is the same, mend it.
 #
-# ### Fifteen other numbers called F1
+# ### Sixteen other numbers called F1
 #
 # The mistakes that the check knows, on 200 samples of four classes, of which class 3 is rare and is
 # never called, and class 1 is the one for "binary". Which of them would you notice?
@@ -789,7 +789,7 @@ for mistake in known["f1"].mistakes:
     numbers += [mistake.function(truth4, guess4, average=k) for k in ("macro", "micro")]
     rows.append([mistake.name, *numbers])
 table(rows, columns=["", "binary", "macro", "micro"], digits=3)
-assert len(rows) == 16
+assert len(rows) == 17
 near = [row for row in rows[1:] if 1e-9 < max(abs(np.subtract(row[1:], rows[0][1:]))) < 0.05]
 print(
     f"{len(near)} of {len(rows) - 1} differ, by less than 0.05:", ", ".join(row[0] for row in near)

@@ -714,8 +714,8 @@ assert abs(rows_[2][1] - rows_[0][1]) < 1e-5
 
 # %% [markdown]
 # Nothing of the order is left: the model reads no better than one that never had positions. No
-# error, no strange shape, no NaN. And after 32 rows of two matrices have changed places, it is the
-# model it was. That is what converters between the two kinds of files do.
+# error, no strange shape, no NaN. Put the rows of two matrices (and two biases) into another order,
+# and it is the model it was. That is what converters between the two kinds of files do.
 
 # %% [markdown]
 # ### Mistakes that train

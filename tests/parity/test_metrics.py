@@ -1,14 +1,17 @@
 """Metrics equal those of scikit-learn, sacrebleu, rouge-score and seqeval to 1e-9."""
 
+import importlib
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scratchlm import metrics
+from scratchlm.metrics.bleu import WESTERN
 
 pytestmark = [
     pytest.mark.parity,
@@ -30,8 +33,11 @@ TAGS_OF_CLASSES = st.one_of(st.integers(0, 4), st.integers(0, 1))
 pairs = st.lists(st.tuples(TAGS_OF_CLASSES, TAGS_OF_CLASSES), min_size=1, max_size=40)
 
 
+CLASSES = (pairs, st.sampled_from([0.0, 1.0, math.nan]), st.booleans())
+
+
 @many
-@given(pairs, st.sampled_from([0.0, 1.0, math.nan]), st.booleans())
+@given(*CLASSES)
 def test_classes(drawn, zero_division, names):
     sklearn = pytest.importorskip("sklearn.metrics")
     true, pred = (np.array(each) for each in zip(*drawn, strict=True))
@@ -106,8 +112,7 @@ SMOOTHING = st.sampled_from(
 )
 
 
-@settings(many, max_examples=500)
-@given(
+TRANSLATIONS = (
     st.lists(related(), min_size=1, max_size=4),
     st.sampled_from(["13a", "zh", "intl", "char", "none"]),
     SMOOTHING,
@@ -115,6 +120,10 @@ SMOOTHING = st.sampled_from(
     st.booleans(),
     st.booleans(),
 )
+
+
+@settings(many, max_examples=500)
+@given(*TRANSLATIONS)
 def test_bleu(drawn, tokenize, smoothing, order, lowercase, effective):
     sacrebleu = pytest.importorskip("sacrebleu.metrics")
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
@@ -155,8 +164,11 @@ def compare(mine, theirs, smooth):
         assert list(mine.totals) == list(theirs.totals)
 
 
+SUMMARIES = (related(), st.booleans(), st.lists(texts(), max_size=2))
+
+
 @many
-@given(related(), st.booleans(), st.lists(texts(), max_size=2))
+@given(*SUMMARIES)
 def test_rouge(drawn, stemming, more):
     rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
     porter = pytest.importorskip("nltk.stem.porter")
@@ -176,7 +188,20 @@ def test_rouge(drawn, stemming, more):
 
 # ---------------------------------------------------------------- entities
 
-LENIENT = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-PER", "S-LOC", "I", "B", "B-a-b", "I-a-b"]
+LENIENT = [
+    "O",
+    "B-PER",
+    "I-PER",
+    "B-LOC",
+    "I-LOC",
+    "E-PER",
+    "S-LOC",
+    "I",
+    "B",
+    "B-a-b",
+    "I-a-b",
+    "I-a",
+]
 STRICT = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "I", "B"]
 
 
@@ -185,8 +210,11 @@ def sentences(tags):
     return st.lists(st.lists(st.tuples(tag, tag), min_size=1, max_size=8), min_size=1, max_size=4)
 
 
+TAGGED = (sentences(LENIENT), sentences(STRICT), st.sampled_from([0, 1]), st.booleans())
+
+
 @many
-@given(sentences(LENIENT), sentences(STRICT), st.sampled_from([0, 1]), st.booleans())
+@given(*TAGGED)
 def test_entities(lenient, strict, zero_division, alike):
     seqeval = pytest.importorskip("seqeval.metrics")
     scheme = pytest.importorskip("seqeval.scheme")
@@ -216,3 +244,58 @@ def test_entities(lenient, strict, zero_division, alike):
 def seqeval_scores(seqeval, true, pred, average, zero_division, how):
     functions = (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)
     return [f(true, pred, average=average, zero_division=zero_division, **how) for f in functions]
+
+
+# ---------------------------------------------------------------- each comparison finds faults
+
+
+INPUTS = {
+    test_classes: CLASSES,
+    test_bleu: TRANSLATIONS,
+    test_rouge: SUMMARIES,
+    test_entities: TAGGED,
+}
+FAULTS = {
+    "no dash rule": (test_bleu, "bleu.TOKENIZERS", {"13a": lambda text: text.split()}),
+    "only ideographs are Chinese": (test_bleu, "bleu.CHINESE", re.compile("([\u4e00-\u9fa5])")),
+    "apostrophe is a word": (
+        test_bleu, "bleu.WESTERN", (*WESTERN, (re.compile("(')"), r" \1 ")),
+    ),
+    "halves are not halved again": (
+        test_bleu, "bleu._precisions",
+        lambda hits, totals, smooth, k: (
+            [100 * (h or 0.5) / (t or 1) for h, t in zip(hits, totals, strict=True)], len(hits),
+        ),
+    ),
+    "letters of all scripts": (
+        test_rouge, "rouge._words", lambda text, stem: re.findall(r"\w+", text.lower()),
+    ),
+    "the other path through the table": (
+        test_rouge, "rouge.common_places", lambda a, b: {i for i, w in enumerate(a) if w in b},
+    ),
+    "a dash ends the type": (
+        test_entities, "entities._parse",
+        lambda tag, place, strict: (tag[0], tag[2:].split("-")[0] or "_" if tag != "O" else ""),
+    ),
+    "no F1 is undefined": (
+        test_classes, "classification._divide",
+        lambda a, b, zero_division: np.where(b == 0, 0.0, a / np.where(b == 0, 1, b)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_is_found(fault, monkeypatch):
+    test, place, wrong = FAULTS[fault]
+    module, name = place.split(".")
+    module = importlib.import_module(f"scratchlm.metrics.{module}")
+    wrong = {**getattr(module, name), **wrong} if isinstance(wrong, dict) else wrong
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(AssertionError):
+        once(test)()
+
+
+def once(test):
+    """The same drawn inputs, but the first failure is enough: it is not made smaller."""
+    quick = settings(many, max_examples=500, phases=[Phase.generate], database=None)
+    return quick(given(*INPUTS[test])(test.hypothesis.inner_test))

@@ -1006,7 +1006,7 @@ assert sums.mean() > math.exp(2) + 3
 # is four times as much.
 
 # %%
-from scratchlm.metrics.rouge import lcs_table
+from scratchlm.metrics.summary import lcs_table
 
 cells = []
 for n in (100, 200, 400):

@@ -5,7 +5,6 @@ that the field's own tool gives: scikit-learn (classes), sacrebleu (BLEU), rouge
 seqeval (entities). Lesson 08 derives them.
 """
 
-from .bleu import BLEU, bleu, sentence_bleu
 from .classification import (
     Scores,
     accuracy,
@@ -15,7 +14,6 @@ from .classification import (
     precision_recall_f1,
     recall,
 )
-from .entities import entities, entity_f1, entity_scores
 from .language_model import (
     bigram_loss,
     bits,
@@ -25,7 +23,9 @@ from .language_model import (
     mean_loss,
     perplexity,
 )
-from .rouge import rouge
+from .summary import rouge
+from .tagging import entities, entity_f1, entity_scores
+from .translation import BLEU, bleu, sentence_bleu
 
 __all__ = [
     "BLEU",

@@ -56,7 +56,7 @@ def test_tokenizers(tokenizer, text, tokens):
     assert bleu([text], [text], tokenize=tokenizer).hypothesis_length == count
     again = bleu([text], [tokens], tokenize=lambda t: t.split() if t == tokens else [])
     assert again.reference_length == count
-    from scratchlm.metrics.bleu import TOKENIZERS
+    from scratchlm.metrics.translation import TOKENIZERS
 
     assert " ".join(TOKENIZERS[tokenizer](text)) == tokens
 

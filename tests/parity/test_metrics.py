@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scratchlm import metrics
-from scratchlm.metrics.bleu import WESTERN
+from scratchlm.metrics.translation import WESTERN
 
 pytestmark = [
     pytest.mark.parity,
@@ -256,25 +256,25 @@ INPUTS = {
     test_entities: TAGGED,
 }
 FAULTS = {
-    "no dash rule": (test_bleu, "bleu.TOKENIZERS", {"13a": lambda text: text.split()}),
-    "only ideographs are Chinese": (test_bleu, "bleu.CHINESE", re.compile("([\u4e00-\u9fa5])")),
+    "no dash rule": (test_bleu, "translation.TOKENIZERS", {"13a": lambda text: text.split()}),
+    "only ideographs are Chinese": (test_bleu, "translation.CHINESE", re.compile("([\u4e00-\u9fa5])")),
     "apostrophe is a word": (
-        test_bleu, "bleu.WESTERN", (*WESTERN, (re.compile("(')"), r" \1 ")),
+        test_bleu, "translation.WESTERN", (*WESTERN, (re.compile("(')"), r" \1 ")),
     ),
     "halves are not halved again": (
-        test_bleu, "bleu._precisions",
+        test_bleu, "translation._precisions",
         lambda hits, totals, smooth, k: (
             [100 * (h or 0.5) / (t or 1) for h, t in zip(hits, totals, strict=True)], len(hits),
         ),
     ),
     "letters of all scripts": (
-        test_rouge, "rouge._words", lambda text, stem: re.findall(r"\w+", text.lower()),
+        test_rouge, "summary._words", lambda text, stem: re.findall(r"\w+", text.lower()),
     ),
     "the other path through the table": (
-        test_rouge, "rouge.common_places", lambda a, b: {i for i, w in enumerate(a) if w in b},
+        test_rouge, "summary.common_places", lambda a, b: {i for i, w in enumerate(a) if w in b},
     ),
     "a dash ends the type": (
-        test_entities, "entities._parse",
+        test_entities, "tagging._parse",
         lambda tag, place, strict: (tag[0], tag[2:].split("-")[0] or "_" if tag != "O" else ""),
     ),
     "no F1 is undefined": (

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from .bleu import ngrams
 from .classification import Scores
+from .translation import ngrams
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 

@@ -257,7 +257,7 @@ INPUTS = {
 }
 FAULTS = {
     "no dash rule": (test_bleu, "translation.TOKENIZERS", {"13a": lambda text: text.split()}),
-    "only ideographs are Chinese": (test_bleu, "translation.CHINESE", re.compile("([\u4e00-\u9fa5])")),
+    "ideographs alone": (test_bleu, "translation.CHINESE", re.compile("([\u4e00-\u9fa5])")),
     "apostrophe is a word": (
         test_bleu, "translation.WESTERN", (*WESTERN, (re.compile("(')"), r" \1 ")),
     ),

@@ -505,6 +505,7 @@ EXERCISES = [
     Exercise(
         name="mul",
         reference=ops.mul,
+        elementwise=True,
         inputs=two_alike(),
         also=MUL_ALSO,
         mistakes=MUL_MISTAKES,

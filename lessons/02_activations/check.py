@@ -420,6 +420,7 @@ EXERCISES = [
     Exercise(
         name="sigmoid",
         reference=ops.sigmoid,
+        elementwise=True,
         inputs=cases(normal(shapes(1, 3), 2.0)),
         also=[Case(HAND), Case(SIGMOID_FAR)],
         atol=0.0,  # the smallest values are meant
@@ -442,6 +443,7 @@ EXERCISES = [
     Exercise(
         name="tanh",
         reference=ops.tanh,
+        elementwise=True,
         inputs=cases(normal(shapes(1, 3), 2.0)),
         also=[Case(HAND), Case(TANH_FAR)],
         atol=1e-30,  # far below 1e-12, far above the slope at 400
@@ -465,6 +467,7 @@ EXERCISES = [
     Exercise(
         name="relu",
         reference=ops.relu,
+        elementwise=True,
         inputs=cases(normal(shapes(1, 3), 2.0)),
         also=[Case(HAND), Case(RELU_FAR)],
         mistakes=RELU_MISTAKES,

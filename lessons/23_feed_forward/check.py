@@ -508,6 +508,7 @@ EXERCISES = [
     Exercise(
         name="gelu",
         reference=ops.gelu,
+        elementwise=True,
         inputs=cases(
             normal(shapes(1, 3), scale=2.0), approximate=st.sampled_from(["none", "tanh"])
         ),
@@ -532,6 +533,7 @@ EXERCISES = [
     Exercise(
         name="swiglu",
         reference=ops.swiglu,
+        elementwise=True,
         inputs=pairs(),
         also=SWIGLU_ALSO,
         mistakes=SWIGLU_MISTAKES,

@@ -140,6 +140,8 @@ class Exercise:
         also: more cases that are always tried, such as extreme values.
         examples: how many cases are drawn from a strategy.
         float32: whether float32 inputs must give float32 results.
+        elementwise: whether each number that comes out depends on the numbers in the same place
+            alone; then the message shows those.
         rtol, atol: how near the reference counts as equal.
     """
 
@@ -152,6 +154,7 @@ class Exercise:
     also: Sequence[Case] = ()
     examples: int = 40
     float32: bool = True
+    elementwise: bool = False
     rtol: float = RELATIVE
     atol: float = ABSOLUTE
 
@@ -238,7 +241,10 @@ class Exercise:
         known = self._recognise(cases, right, mine, wrong[0][1])
         same = [each for each in wrong if each[1] == wrong[0][1]]
         shown = next((each for each in same if cases[each[0]].telling), wrong[0])
-        fault = self._explain(function, cases[shown[0]], *shown, known)
+        number, label, how = shown
+        if self.elementwise:
+            how += self._inputs_there(cases[number], mine[number], right[number], label)
+        fault = self._explain(function, cases[number], number, label, how, known)
         return Result(self.name, len(cases), fault=fault)
 
     def _recognise(
@@ -308,6 +314,20 @@ class Exercise:
             return Fault(what, where, known.message, known.hint, known.name, number)
         looks_like, hint = self._diagnose(function, case, label, number)
         return Fault(what, where, looks_like, hint, case=number)
+
+    def _inputs_there(self, case: Case, mine: Observation, right: Observation, label: str) -> str:
+        """The inputs in the place of the wrong number that is shown, in words."""
+        value, expected = np.asarray(mine.get(label)), np.asarray(right.get(label))
+        shape = np.broadcast_shapes(*(np.shape(each) for each in case.arguments))
+        compared = label == "out" or label.startswith("the gradient of")
+        if not compared or value.shape != shape or expected.shape != shape:
+            return ""
+        place, _ = _worst(value, expected, self.rtol, self.atol)
+        inputs = [
+            f"{name} is {_number(np.broadcast_to(array, shape)[place])}"
+            for name, array in zip(self._names(len(case.arguments)), case.arguments, strict=True)
+        ]
+        return f", where {' and '.join(inputs)}"
 
     def _broadcasts(self) -> bool:
         op = all_ops().get(getattr(self.reference, "__name__", ""))
@@ -576,18 +596,25 @@ def _array_difference(mine: Any, right: np.ndarray, rtol: float, atol: float) ->
         return f"yours has dtype {mine.dtype}, it should be {right.dtype}"
     if np.array_equal(mine, right, equal_nan=right.dtype.kind in "fc" and mine.dtype.kind in "fc"):
         return None
+    index, wrong = _worst(mine, right, rtol, atol)
+    if not wrong:
+        return None
+    place = f"at [{', '.join(map(str, index))}]: " if index else ""
+    return f"{place}yours is {_number(mine[index])}, it should be {_number(right[index])}" + (
+        f" ({wrong} of {right.size} differ)" if right.size > 1 else ""
+    )
+
+
+def _worst(
+    mine: np.ndarray, right: np.ndarray, rtol: float, atol: float
+) -> tuple[tuple[int, ...], int]:
+    """Where two arrays of one shape differ most, and in how many places they do."""
     with np.errstate(all="ignore"):
         wrong = ~np.isclose(mine, right, rtol=rtol, atol=atol, equal_nan=True)
         distance = np.where(wrong, np.abs(np.subtract(mine, right, dtype=np.float64)), -1.0)
-    if not wrong.any():
-        return None
     bad = wrong & ~np.isfinite(distance)  # a NaN or inf says more than the largest distance
     flat = int(np.argmax(bad)) if bad.any() else int(np.argmax(distance))
-    index = tuple(int(i) for i in np.unravel_index(flat, right.shape))
-    place = f"at [{', '.join(map(str, index))}]: " if index else ""
-    return f"{place}yours is {_number(mine[index])}, it should be {_number(right[index])}" + (
-        f" ({int(wrong.sum())} of {wrong.size} differ)" if wrong.size > 1 else ""
-    )
+    return tuple(int(i) for i in np.unravel_index(flat, right.shape)), int(wrong.sum())
 
 
 def _number(value: Any) -> str:

@@ -74,6 +74,30 @@ def test_the_reference_passes_with_a_gradient_check():
     assert "of central differences" in result.gradient
 
 
+def test_an_elementwise_function_is_told_where_it_is_wrong():
+    def product(a, b):
+        y, vjp = ops.mul(a, b)
+        return np.where(y > 50, 0, y), vjp
+
+    def sums(a, b):
+        y, vjp = ops.mul(a, b)
+        return y, lambda dy: (vjp(dy)[0], np.where(b > 6, 0, vjp(dy)[1]))
+
+    square = Case(np.array([[1.0, 20.0], [3.0, 4.0]]), np.array([[5.0, 6.0], [7.0, 1.0]]))
+    row = Case(np.ones((2, 2)), np.array([5.0, 60.0]))
+    mul = exercise(ops.mul, [square, row], elementwise=True)
+    assert "at [0, 1]: yours is 0, it should be 120" in (where := mul.check(product).fault.where)
+    assert ", where a is 20 and b is 6\nin the call" in where
+    assert ", where a is 3 and b is 7\nin the call" in mul.check(sums).fault.where
+    # the gradient of a broadcast input is a sum over several places: there is nothing to show
+    mul = exercise(ops.mul, [row], elementwise=True)
+    assert ", where" not in mul.check(sums).fault.where
+    assert ", where" not in mul.check(lambda a, b: ops.mul(a, b)[0]).fault.where
+    assert ", where" not in mul.check(lambda a, b: (np.ones(3), None)).fault.where
+    plain = exercise(ops.mul, [square])
+    assert ", where" not in plain.check(product).fault.where
+
+
 def test_the_memory_of_a_gradient_must_not_be_an_inputs():
     def nothing(x):
         return x * 0, lambda dy: dy * 0

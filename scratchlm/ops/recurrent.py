@@ -185,7 +185,7 @@ def rnn_cell(
     """
     _check_nonlinearity("rnn_cell", nonlinearity)
     step = functools.partial(rnn_step, nonlinearity=nonlinearity)
-    (y,), back = _one("rnn_cell", 1, step, x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
+    (y,), back = one_step("rnn_cell", 1, step, x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
     return y, back
 
 
@@ -219,7 +219,7 @@ def lstm_cell(
     Source: Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000 (the forget gate);
     D2 §3.3 (without the output gate and without the cell state).
     """
-    return _one("lstm_cell", 4, lstm_step, x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore[return-value]
+    return one_step("lstm_cell", 4, lstm_step, x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore[return-value]
 
 
 @op("h' = (1 - z) n + z h")
@@ -256,11 +256,11 @@ def gru_cell(
     D2 §3.4 (without the update gate).
     """
     step = functools.partial(gru_step, reset_after=reset_after)
-    (y,), back = _one("gru_cell", 3, step, x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
+    (y,), back = one_step("gru_cell", 3, step, x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
     return y, back
 
 
-def _one(
+def one_step(
     name: str,
     parts: int,
     step: Step,
@@ -324,7 +324,7 @@ def rnn(
     _check_nonlinearity("rnn", nonlinearity)
     step = functools.partial(rnn_step, nonlinearity=nonlinearity)
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    return _all("rnn", 1, step, x, (h,), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
+    return all_steps("rnn", 1, step, x, (h,), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
 
 
 @op("cₜ = f cₜ₋₁ + i g,  hₜ = o tanh(cₜ)")
@@ -349,7 +349,7 @@ def lstm(
     backpropagation through time).
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    return _all("lstm", 4, lstm_step, x, (h, c), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
+    return all_steps("lstm", 4, lstm_step, x, (h, c), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
 
 
 @op("hₜ = (1 - z) n + z hₜ₋₁")
@@ -375,10 +375,10 @@ def gru(
     """
     step = functools.partial(gru_step, reset_after=reset_after)
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    return _all("gru", 3, step, x, (h,), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
+    return all_steps("gru", 3, step, x, (h,), *weights, lengths=lengths, reverse=reverse)  # type: ignore[return-value]
 
 
-def _all(
+def all_steps(
     name: str,
     parts: int,
     step: Step,

@@ -313,6 +313,52 @@ def test_adam_equals_the_composed_update(dtype: str, monkeypatch: pytest.MonkeyP
     assert calls == [False] * 10  # too small to be worth it
 
 
+RECURRENT = {"rnn": (1, 1), "lstm": (4, 2), "gru": (3, 1)}  # parts of a weight, states
+
+
+def sequence(
+    kind: str, time: int, batch: int, ins: int, size: int, dtype: str = "float64"
+) -> list[np.ndarray]:
+    parts, states = RECURRENT[kind]
+    shapes = [(time, batch, ins), *[(batch, size)] * states, (parts * size, ins)]
+    shapes += [(parts * size, size), (parts * size,), (parts * size,)]
+    scale = [1.0, *[1.0] * states, *[ins**-0.5, size**-0.5, 1.0, 1.0]]
+    return [normal(*shape, dtype=dtype, seed=i, size=f)
+            for i, (shape, f) in enumerate(zip(shapes, scale, strict=True))]  # fmt: skip
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 3, 2, 7), (4, 9, 17, 33), (3, 70, 64, 130)])
+def test_recurrent_of_every_size(kind: str, shape: tuple[int, ...], dtype: str) -> None:
+    x, *rest = sequence(kind, *shape, dtype=dtype)
+    lengths = np.random.default_rng(0).integers(1, shape[0] + 1, shape[1])
+    for options in ({}, {"reverse": True}, {"lengths": lengths, "reverse": True}):
+        # gradients of the weights add up over all times and sequences
+        agrees(kind, (x, *rest), options, scale=10)
+    agrees(kind, (x[:, ::-1], *rest[:-2], None, rest[-1]), {}, scale=10)
+    agrees(kind, (x, *[None] * RECURRENT[kind][1], *(w.T.copy().T for w in rest[-4:-2])), {},
+           scale=10)  # fmt: skip
+    other = {"gru": {"reset_after": False}, "rnn": {"nonlinearity": "relu"}, "lstm": {}}
+    agrees(kind, (x, *rest), other[kind], scale=10)
+    agrees(kind, (x[:, :0], *(h[:0] for h in rest[:-4]), *rest[-4:]), {})  # batch 0
+    agrees(kind, (1e4 * x, *rest), {}, scale=1e3)  # as large as the inputs are the weights' sums
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_wrong_recurrent_calls_are_refused_in_the_same_words(kind: str) -> None:
+    x, *rest = sequence(kind, 3, 4, 5, 6)
+    wrong: list[Any] = [((x[0], *rest), {}), ((x, *rest[:-1], rest[-1][1:]), {}),
+                        ((x[..., 1:], *rest), {}), ((x, *rest), {"lengths": [0, 1, 2, 3]}),
+                        ((x, *rest), {"lengths": [1.0, 1, 2, 3]})]  # fmt: skip
+    for arrays, options in wrong:
+        with pytest.raises((TypeError, ValueError)) as expected:
+            get_op(kind).reference(*arrays, **options)
+        with pytest.raises(expected.type) as found:
+            get_op(kind).implementations["numba"].function(*arrays, **options)
+        assert str(found.value) == str(expected.value)
+
+
 # -- who runs them ---------------------------------------------------------------------------------
 
 CALLS: dict[str, tuple[list[np.ndarray], dict[str, Any]]] = {
@@ -325,6 +371,7 @@ CALLS: dict[str, tuple[list[np.ndarray], dict[str, Any]]] = {
     "softmax": ([normal(700, 400)], {}),
     "cross_entropy": ([normal(700, 400), np.arange(700) % 400], {}),
     "embedding": ([np.arange(2000) ** 2 % 701, normal(701, 200)], {}),
+    **{kind: (sequence(kind, 2, 700, 30, 400), {}) for kind in RECURRENT},
 }  # large enough to be shared out
 
 
@@ -332,7 +379,9 @@ def results(name: str) -> list[np.ndarray]:
     """What the kernel and its backward make of the call above."""
     arrays, options = CALLS[name]
     out, vjp = get_op(name).implementations["numba"].function(*arrays, **options)
-    return [x for x in (out, *as_tuple(vjp(np.ones_like(out)))) if x is not None]
+    outs = as_tuple(out)
+    gradients = as_tuple(vjp(*map(np.ones_like, outs)))
+    return [x for x in (*outs, *gradients) if x is not None]
 
 
 def same(expected: list[np.ndarray], found: list[np.ndarray]) -> None:
@@ -425,6 +474,10 @@ FAULTS = {  # module, op, what its source says, what it says with the fault
     "blind rows": ("softmax", "softmax", "if m == nothing:", "if False:"),
     "row sum forgotten": ("softmax", "softmax", "(drow[j] - total)", "drow[j]"),
     "a duplicate overwrites": ("embedding", "embedding", "total[j] += row[j]", "total[j] = row[j]"),
+    "the cell forgets": ("recurrent", "lstm", "dc_[j] *= f[j]", "dc_[j] *= 1"),
+    "two gates exchanged": ("recurrent", "lstm", "i, f, g, o = z[:n]", "f, i, g, o = z[:n]"),
+    "the reset gate's product": ("recurrent", "gru", "dm[j] = dnew[j] * r[j]", "dm[j] = dnew[j]"),
+    "the wrong slope": ("recurrent", "rnn", "(one - y_[j] * y_[j])", "(one - y_[j])"),
     "the last strip": ("embedding", "embedding", "-(-width // strip)", "width // strip"),
 }  # fmt: skip
 

@@ -153,6 +153,17 @@ def _can_look_up(ids: Any, weight: Any) -> bool:
     )
 
 
+def _can_step(
+    *arrays: Any, nonlinearity: str = "tanh", reset_after: bool = True, **options: Any
+) -> bool:
+    return (
+        nonlinearity == "tanh"
+        and reset_after is True
+        and _floats(*(x for x in arrays if x is not None))
+        and all(x.size > 0 for x in arrays if x is not None)
+    )
+
+
 def _can_compare(logits: Any, target: Any, **options: Any) -> bool:
     return _floats(logits) and fits.cross_entropy(logits, target, **options)
 
@@ -164,6 +175,15 @@ def _several_thousand(x: Any, *others: Any) -> bool:
 def _several_thousand_singles(x: Any, *others: Any) -> bool:
     # NumPy's exp of float64 takes several at a time, the C library's, in the kernel, one
     return x.size >= 1 << 13 and x.dtype == np.float32
+
+
+def _sequences(x: Any, *others: Any) -> bool:
+    return _X86 and _several_thousand_singles(x)
+
+
+def _long_sequences(x: Any, *others: Any) -> bool:
+    # the plain cell has little beside its product
+    return x.size >= 1 << 15 and _sequences(x)
 
 
 def _many_rows(ids: Any, weight: Any) -> bool:
@@ -178,6 +198,9 @@ _register("rms_norm", "norm", _can_rescale, _several_thousand)
 _register("swiglu", "activations", _can_gate, _several_thousand_singles)
 _register("softmax", "softmax", _can_weigh, _several_thousand_singles)
 _register("embedding", "embedding", _can_look_up, _many_rows)
+_register("rnn", "recurrent", _can_step, _long_sequences)
+_register("lstm", "recurrent", _can_step, _sequences)
+_register("gru", "recurrent", _can_step, _sequences)
 _register("cross_entropy", "losses", _can_compare, _several_thousand)
 
 

@@ -133,6 +133,30 @@ def matmul(
     return C
 
 
+class Packed:
+    """A matrix B that is packed once, for many products ``A B``; Bᵀ for B if it is transposed."""
+
+    def __init__(self, B: np.ndarray, *, transposed: bool = False) -> None:
+        B = np.ascontiguousarray(B)
+        self.dtype = B.dtype
+        self.columns, self.depth = B.shape if transposed else B.shape[::-1]
+        step = panel(B.dtype)
+        count = -(-self.columns // step)
+        self.panels = np.empty(count * step * self.depth, B.dtype)
+        share(pack[B.dtype], count, B, self.panels, step, transposed, small=True)
+
+    def product(self, A: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """``A B + bias``."""
+        C = np.empty((A.shape[0], self.columns), self.dtype)
+        pieces = -(-A.shape[0] // TALL) * -(-self.columns // BROAD)
+        shift = C[0] if bias is None else np.ascontiguousarray(bias)
+        share(
+            product[self.dtype], pieces, np.ascontiguousarray(A), self.panels, C, shift,
+            bias is not None, False, lanes(self.dtype), small=C.size * self.depth < SMALL,
+        )  # fmt: skip
+        return C
+
+
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[Any, Any]:
     """``y = x Wᵀ + b``; shapes as in :mod:`scratchlm.ops.linear`, none of them empty."""
     outs, ins = weight.shape

@@ -167,7 +167,7 @@ def rnn_loops(x, h, W, U, b):
 
 # %% [markdown]
 # Then NumPy, a batch of sequences at once. The time loop stays: $h_t$ needs $h_{t-1}$. But what
-# does not need it can be done for all times in one product, and here that is half of the work.
+# does not need it can be done for all times in one product, and that is about half of the work.
 
 
 # %%
@@ -263,8 +263,22 @@ zero = np.zeros(2)
 # %%
 h_bar_2 = y_bar[1]  # [H]
 z_bar_2 = h_bar_2 * (1 - y[1] ** 2)  # h = tanh(z)
-x_bar_2 = z_bar_2 @ W  # z = x Wᵀ + ...
-agree("x̄ at time 2", x_bar_2, slopes(lambda a: L(np.stack([x[0], a]), zero, W, U, b), x[1]))
+x_bar_2 = z_bar_2 @ W  # [H] [H, I] -> [I]
+h_before_bar = z_bar_2 @ U  # [H] [H, H] -> [H]
+W_bar_2 = np.outer(z_bar_2, x[1])  # [H, I]
+U_bar_2 = np.outer(z_bar_2, y[0])  # [H, H]
+b_bar_2 = z_bar_2  # [H]
+
+
+def last_step(x, h, W, U, b):
+    return (h_bar_2 * np.tanh(W @ x + U @ h + b)).sum()
+
+
+given = [x[1], y[0], W, U, b]
+found = [x_bar_2, h_before_bar, W_bar_2, U_bar_2, b_bar_2]
+for i, name in enumerate(["x̄", "h̄ before", "W̄", "Ū", "b̄"]):
+    with_one_moved = lambda a, i=i: last_step(*given[:i], a, *given[i + 1 :])
+    agree(f"{name}, by time 2", found[i], slopes(with_one_moved, given[i]))
 
 # %% [markdown]
 # ### Step 2: a state is used twice
@@ -278,7 +292,7 @@ agree("x̄ at time 2", x_bar_2, slopes(lambda a: L(np.stack([x[0], a]), zero, W,
 # The second summand is all that "through time" means. It is the $\bar{h}^-$ of the step after.
 
 # %%
-h_bar_1 = y_bar[0] + z_bar_2 @ U  # y_1, and the step at time 2
+h_bar_1 = y_bar[0] + h_before_bar  # as y_1, and by the step at time 2
 z_bar_1 = h_bar_1 * (1 - y[0] ** 2)
 x_bar_1 = z_bar_1 @ W
 agree("x̄ at time 1", x_bar_1, slopes(lambda a: L(np.stack([a, x[1]]), zero, W, U, b), x[0]))
@@ -300,9 +314,9 @@ assert np.abs(without - x_bar_1).max() > 0.1
 # of $\bar{U}$ is 0 here.
 
 # %%
-W_bar = np.outer(z_bar_1, x[0]) + np.outer(z_bar_2, x[1])  # [H, I]
-U_bar = np.outer(z_bar_1, zero) + np.outer(z_bar_2, y[0])  # [H, H]
-b_bar = z_bar_1 + z_bar_2  # [H]
+W_bar = np.outer(z_bar_1, x[0]) + W_bar_2  # [H, I]
+U_bar = np.outer(z_bar_1, zero) + U_bar_2  # [H, H]
+b_bar = z_bar_1 + b_bar_2  # [H]
 agree("W̄", W_bar, slopes(lambda W: L(x, zero, W, U, b), W))
 agree("Ū", U_bar, slopes(lambda U: L(x, zero, W, U, b), U))
 agree("b̄", b_bar, slopes(lambda b: L(x, zero, W, U, b), b))

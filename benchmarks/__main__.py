@@ -1,6 +1,6 @@
-"""``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json FILE]``.
+"""``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
-Parts: engine, attention, train_step, imports.
+Parts: engine, ops, attention, train_step, memory, imports.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from . import attention, engine, imports, train_step
+from scratchlm.plot.files import FORMATS
+
+from . import attention, chart, engine, imports, memory, ops, train_step
 
 PARTS = {
     "engine": engine,
+    "ops": ops,
     "attention": attention,
     "train_step": train_step,
+    "memory": memory,
     "imports": imports,
 }
 
@@ -32,6 +36,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="nano", help="GPT sizes: nano, mid, bpe, with commas")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--plot", type=Path, help="draw them too, as .png or .svg")
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
     sizes = arguments.sizes.split(",")
@@ -43,6 +48,9 @@ def main() -> None:
         )
     if arguments.rounds < 2:
         parser.error("--rounds needs at least 2, for a spread")
+
+    if arguments.plot and arguments.plot.suffix.lower() not in FORMATS:
+        parser.error(f"--plot {arguments.plot}: the name must end in {' or '.join(FORMATS)}")
 
     console = Console()
     console.print(
@@ -61,6 +69,8 @@ def main() -> None:
         part.show(results[name], console)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    if arguments.plot:
+        console.print(f"drawn: {chart.draw(results, arguments.plot)}")
 
 
 if __name__ == "__main__":

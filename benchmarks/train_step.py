@@ -1,14 +1,16 @@
-"""One training step of a GPT: scratchlm with kernels and without, PyTorch eager, HIPS autograd.
+"""One training step of a GPT: scratchlm with kernels and without, PyTorch eager and compiled, JAX,
+HIPS autograd; whichever of them are installed.
 
-All have the same weights and see the same batch, so they must agree on the loss, and after a
-few AdamW steps still agree; a run in which they don't is refused. HIPS autograd has no AdamW: its
-time is that of the loss and the gradients alone.
+All have the same weights and see the same batch, so they must agree on the loss, and over 20 AdamW
+steps still agree; a run in which they don't is refused. HIPS autograd has no AdamW: its time is
+that of the loss and the gradients alone.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ from .timing import in_turns, limited
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
+AGREE = 20  # steps
 
 
 @dataclass(frozen=True)
@@ -44,39 +47,53 @@ SIZES = {
 Step = Callable[[], float]
 
 
+def makers(size: str) -> dict[str, Callable[[Size], Step]]:
+    """What is compared at this size; the first is what the ratios refer to."""
+    found = {"scratchlm": _scratchlm, "scratchlm, composed": _composed}
+    if importlib.util.find_spec("torch"):
+        found["PyTorch eager"] = _torch
+        if shutil.which("g++") or shutil.which("clang++"):
+            found["PyTorch compiled"] = _torch_compiled
+    if importlib.util.find_spec("jax"):
+        found["JAX jit"] = _jax
+    if importlib.util.find_spec("autograd") and size == "nano":  # seconds a step for the others
+        found["HIPS autograd"] = _autograd
+    return found
+
+
 def run(names: list[str] | None = None, rounds: int = 9, repeat: int = 3) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
+    apart = {}
     for name in names or ["nano"]:
         size = SIZES[name]
-        makers = {"scratchlm": _scratchlm, "scratchlm, composed": _composed}
-        if importlib.util.find_spec("torch"):
-            makers["PyTorch eager"] = _torch
-        if importlib.util.find_spec("autograd") and name == "nano":  # seconds a step for the others
-            makers["HIPS autograd"] = _autograd
-        _agree(makers, size)
-        steps = {label: make(size) for label, make in makers.items()}
+        steps, apart[name] = _agree(makers(name), size)
         for threads in (None, 1):
+            # XLA has as many threads as it had when it started
+            fit = {label: s for label, s in steps.items() if threads is None or label != "JAX jit"}
             with limited(threads) as clock:
-                timings = in_turns(steps, rounds=rounds, repeat=repeat, clock=clock)
+                timings = in_turns(fit, rounds=rounds, repeat=repeat, clock=clock)
             row = {"size": name, "threads": threads or "all"}
             rows += [row | timing.as_dict() for timing in timings]
-    return {"unit": "ms", "rows": rows}
+    return {"unit": "ms", "rows": rows, "losses": {"steps": AGREE, "apart": apart}}
 
 
-def _agree(makers: dict[str, Callable[[Size], Step]], size: Size) -> None:
-    """The losses of the first steps; float32 rounding grows slowly under AdamW."""
-    losses = {}
+def _agree(makers: dict[str, Callable[[Size], Step]], size: Size) -> tuple[dict[str, Step], float]:
+    """The steps, after some that agreed, and how far the losses were apart at most."""
+    steps, losses = {}, {}
     for label, make in makers.items():
-        step = make(size)
-        losses[label] = [step() for _ in range(1 if label == "HIPS autograd" else 5)]
+        step = steps[label] = make(size)
+        losses[label] = [step() for _ in range(1 if label == "HIPS autograd" else AGREE)]
     reference = losses["scratchlm"]
+    apart = 0.0
     for label, own in losses.items():
         for number, (ours, theirs) in enumerate(zip(reference, own, strict=False)):
-            if not math.isclose(ours, theirs, abs_tol=1e-4):
+            apart = max(apart, abs(ours - theirs))
+            if not abs(ours - theirs) <= 1e-4:
                 raise RuntimeError(
                     f"{label} does not train the same model: step {number} has loss {theirs:.6f}, "
                     f"scratchlm {ours:.6f}"
                 )
+    return steps, apart
 
 
 def _batch(size: Size) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +144,7 @@ def _composed(size: Size) -> Step:
     return composed
 
 
-def _torch(size: Size) -> Step:
+def _torch(size: Size, compiled: bool = False) -> Step:
     import torch
     from torch.nn import functional as TF
 
@@ -150,13 +167,82 @@ def _torch(size: Size) -> Step:
         split=lambda x: x.chunk(3, dim=-1),
     )
 
+    def compute(weights: dict[str, Any], ids: Any, targets: Any) -> Any:
+        logits = _forward(weights, ids, size, kit)
+        return TF.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    if compiled:
+        compute = torch.compile(compute)
+
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        logits = _forward(weights, ids, size, kit)
-        loss = TF.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss = compute(weights, ids, targets)
         loss.backward()
         optimizer.step()
         return loss.item()
+
+    return step
+
+
+def _torch_compiled(size: Size) -> Step:
+    """With the loss and its gradient through ``torch.compile``; AdamW is PyTorch's fused one."""
+    return _torch(size, compiled=True)
+
+
+def _jax(size: Size) -> Step:
+    """Loss, gradient and AdamW as one function, through ``jax.jit``."""
+    import jax
+    import jax.numpy as jnp
+
+    ids, targets = (jnp.asarray(x) for x in _batch(size))
+    hidden = jnp.triu(jnp.ones((size.length, size.length), dtype=bool), 1)
+
+    def norm(x: Any, w: Any, b: Any) -> Any:
+        x = x - x.mean(axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5) * w + b
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        s = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+        return jax.nn.softmax(jnp.where(hidden, -jnp.inf, s), axis=-1) @ v
+
+    kit = _Kit(
+        embedding=lambda w, i: w[i],
+        norm=norm,
+        linear=lambda x, w, b=0.0: x @ w.T + b,
+        gelu=lambda x: jax.nn.gelu(x, approximate=True),
+        heads=lambda x: x.reshape(*x.shape[:-1], size.heads, -1).swapaxes(1, 2),
+        merge=lambda x: x.swapaxes(1, 2).reshape(size.batch, size.length, size.width),
+        attention=attention,
+        split=lambda x: jnp.split(x, 3, axis=-1),
+    )
+
+    def compute(weights: Any) -> Any:
+        log_p = jax.nn.log_softmax(_forward(weights, ids, size, kit), axis=-1)
+        return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
+
+    def update(weights: Any, m: Any, v: Any, t: Any) -> Any:
+        loss, g = jax.value_and_grad(compute)(weights)
+        of_all = jax.tree.map
+        m = of_all(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+        v = of_all(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
+
+        def moved(w: Any, m: Any, v: Any) -> Any:
+            w = w * (1 - LEARNING_RATE * WEIGHT_DECAY)
+            root = jnp.sqrt(v / (1 - 0.999**t)) + 1e-8
+            return w - LEARNING_RATE * (m / (1 - 0.9**t)) / root
+
+        return loss, of_all(moved, weights, m, v), m, v
+
+    compiled = jax.jit(update, donate_argnums=(0, 1, 2))
+    weights = {name: jnp.array(w) for name, w in _model(size).state_dict().items()}
+    zeros = jax.tree.map(jnp.zeros_like, weights)
+    state = [weights, zeros, jax.tree.map(jnp.copy, zeros), 0]
+
+    def step() -> float:
+        state[3] += 1
+        loss, *state[:3] = compiled(*state[:3], jnp.float32(state[3]))
+        jax.block_until_ready(state[0])
+        return float(loss)
 
     return step
 
@@ -255,3 +341,7 @@ def show(result: dict[str, Any], console: Any) -> None:
             f"{row['low']:.2f} to {row['high']:.2f}",
         )
     console.print(table)
+    losses = result["losses"]
+    for size, apart in losses["apart"].items():
+        console.print(f"{size}: over {losses['steps']} steps the losses are within {apart:.1e}.")
+    console.print()

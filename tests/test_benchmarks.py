@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 benchmarks = pytest.importorskip("benchmarks", reason="the benchmarks come with the checkout only")
-from benchmarks import timing, train_step  # noqa: E402
+from benchmarks import chart, memory, ops, timing, train_step  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
 ROOT = Path(benchmarks.__file__).parents[1]
@@ -37,6 +37,7 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios():
     ("module", "label", "make"),
     [
         ("torch", "PyTorch eager", train_step._torch),
+        ("jax", "JAX jit", train_step._jax),
         ("autograd", "HIPS autograd", train_step._autograd),
     ],
 )
@@ -70,3 +71,56 @@ def test_an_unknown_part_is_named():
     assert done.returncode == 2
     assert "unknown: attension" in done.stderr
     assert "train_step" in done.stderr
+
+
+ROWS = [
+    {"threads": "all", "name": "scratchlm", "ms": 2.0, "ratio": 1.0, "low": 1.0, "high": 1.0},
+    {"threads": "all", "name": "another", "ms": 5.0, "ratio": 2.5, "low": 2.25, "high": 3.0},
+]
+
+
+def test_the_picture_shows_every_figure(tmp_path):
+    results = {
+        "ops": {"rows": [row | {"op": "gelu"} for row in ROWS]},
+        "memory": {"attention": [{"length": n, "name": "scratchlm", "mb": n / 64} for n in (1, 2)]},
+    }
+    path = chart.draw(results, tmp_path / "figures.svg")
+    text = path.read_text(encoding="utf-8")
+    for words in ("gelu: another", "2.50  (5 ms)", "all threads, wall time", "length N"):
+        assert words in text
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        chart.draw({"imports": {"rows": []}}, tmp_path / "figures.svg")
+
+
+@pytest.mark.parametrize("case", ops.CASES, ids=lambda case: case.op)
+def test_the_compared_ops_agree(case, monkeypatch):
+    """On a few rows; with PyTorch, where it is installed, as with each other."""
+    rows = [tuple(3 if n == ops.ROWS else n for n in shape) for shape in case.shapes]
+    small = ops.Case(case.op, tuple(rows), case.torch, case.options, case.ids)
+    calls = ops._calls(small)  # refuses a rival that does not agree
+    first, *others = (call() for call in calls.values())
+    first = [g for g in (first if isinstance(first, tuple) else (first,)) if g is not None]
+    for other in others:
+        other = [g for g in (other if isinstance(other, tuple) else (other,)) if g is not None]
+        for a, b in zip(first, other, strict=True):
+            np.testing.assert_allclose(a, np.asarray(b), rtol=1e-3, atol=1e-3)
+
+
+def test_a_rival_op_that_differs_is_refused():
+    pytest.importorskip("torch")
+    wrong = ops.Case("softmax", ((3, 5),), lambda F, x: F.log_softmax(x, dim=-1))
+    with pytest.raises(AssertionError):
+        ops._calls(wrong)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no peak of resident memory here")
+def test_memory_is_measured_in_a_process_of_its_own():
+    """The composed op holds at least the weights and their gradient: 2 x 12 N² float32."""
+    n = 1024
+    composed = memory._child("attention", "composed", n)
+    assert composed > 2 * 12 * n * n * 4 / 1e6
+    with pytest.raises(RuntimeError, match="KeyError"):
+        memory._child("step", "nobody", 0)

@@ -1,0 +1,94 @@
+"""The figures of a run as a picture: ratios with their quartiles, and memory by length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+COMPARED = {
+    "ops": ("op", "Ops, forward and backward"),
+    "attention": ("length", "Causal attention"),
+    "train_step": ("size", "Training step of a GPT"),
+}
+
+
+def draw(results: dict[str, Any], path: Path) -> Path:
+    """One panel for each part that compares; the format is the path's ending, .png or .svg.
+
+    Raises:
+        ValueError: no part that was run has anything to draw.
+    """
+    from matplotlib.figure import Figure
+
+    from scratchlm.plot import save
+
+    panels: list[tuple[str, Any]] = []
+    for part, (key, title) in COMPARED.items():
+        if part in results:
+            groups = _groups(results[part]["rows"], key)
+            panels += [(f"{title}, {clock}", rows) for clock, rows in groups.items()]
+    if "memory" in results:
+        panels.append(("Extra memory of causal attention, forward and backward", None))
+    if not panels:
+        raise ValueError(f"nothing to draw: none of {', '.join(COMPARED)}, memory was run")
+
+    heights = [4.0 if rows is None else 1.0 + 0.24 * len(rows) for _, rows in panels]
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for ax, (title, rows) in zip(axes, panels, strict=True):
+        ax.set_title(title, loc="left", fontweight="bold")
+        if rows is None:
+            _memory(ax, results["memory"]["attention"])
+        else:
+            _bars(ax, rows)
+    return save(figure, path)
+
+
+def _groups(rows: list[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    """By clock: what was measured, by whom, the ratio and its quartiles."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        clock = "one thread, processor time" if row["threads"] == 1 else "all threads, wall time"
+        what = f"{'N = ' if key == 'length' else ''}{row[key]}"
+        what += f", {row['what']}" if "what" in row else ""
+        groups.setdefault(clock, []).append(row | {"label": f"{what}: {row['name']}"})
+    return groups
+
+
+def _bars(ax: Any, rows: list[dict[str, Any]]) -> None:
+    """Times relative to scratchlm's, on a logarithmic axis: right of 1 is slower than it."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    for y, row in enumerate(rows):
+        ratio, color = row["ratio"], f"C{names.index(row['name'])}"
+        ax.barh(y, ratio - 1, left=1, color=color, height=0.7)
+        low, high = max(row["low"], 1e-2), max(row["high"], 1e-2)
+        ax.plot([low, high], [y, y], color="0.3", linewidth=1.5)
+        ax.annotate(
+            f"{ratio:.2f}  ({row['ms']:.3g} ms)",
+            (max(ratio, high, 1), y),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    ax.set_xscale("log")
+    ax.set_xlim(min(0.5, *(row["ratio"] for row in rows)), 1.6 * max(row["high"] for row in rows))
+    ax.set_yticks(range(len(rows)), [row["label"] for row in rows], fontsize=8)
+    ax.invert_yaxis()
+    ax.axvline(1, color="0.3", linewidth=0.8)
+    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50) if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]]
+    ax.set_xticks(ticks, [f"{t:g}×" for t in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("time, times scratchlm's (line: quartiles)")
+
+
+def _memory(ax: Any, rows: list[dict[str, Any]]) -> None:
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        ax.plot([r["length"] for r in own], [r["mb"] for r in own], marker="o", label=name)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(lengths := sorted({r["length"] for r in rows}), [str(n) for n in lengths])
+    ax.set_xlabel("length N")
+    ax.set_ylabel("MB")
+    ax.legend()

@@ -63,8 +63,11 @@ def test_really_every_length(dtype: str, causal: bool) -> None:
 
 
 @pytest.mark.slow
-def test_length_4096() -> None:
-    agrees("attention", inputs(4096, d=16, heads=1, dtype="float32"), {"causal": True})
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_length_4096(dtype: str) -> None:
+    arrays = inputs(4096, d=16, heads=1, dtype=dtype)
+    agrees("attention", arrays, {"causal": True})
+    agrees("attention", arrays, {"mask": np.random.default_rng(0).random((4096, 4096)) < 0.5})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -488,7 +491,8 @@ def test_after_a_fork() -> None:
 
 
 @pytest.mark.slow
-def test_memory_grows_linearly() -> None:
+@pytest.mark.parametrize("p", [0.0, 0.1])
+def test_memory_grows_linearly(p: float) -> None:
     """What a call allocates beyond its results, at twice the length, is twice as much."""
     import tracemalloc
 
@@ -500,7 +504,7 @@ def test_memory_grows_linearly() -> None:
         arrays = inputs(n, d=64, dtype="float32")
         release()
         tracemalloc.start()
-        y, vjp = kernel(*arrays, causal=True)
+        y, vjp = kernel(*arrays, causal=True, **dropout(p))
         vjp(np.ones_like(y))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -86,6 +86,17 @@ def test_arrays_are_left_alone(case: Case, data: st.DataObject, seed: int) -> No
 
 
 @pytest.mark.parametrize("name", OPS)
+def test_a_batch_of_nothing(name: str) -> None:
+    """Batch 0 gives what the composed op gives, gradients of the weights too."""
+    arrays, options = CALLS[name]
+    batch = 1 if name in RECURRENT else 0  # the axis; those arrays that have it
+    with_batch = {"attention": 3, "swiglu": 2, "cross_entropy": 2, "lstm": 3, "gru": 2, "rnn": 2}
+    count = with_batch.get(name, 1)
+    empty = [np.take(x, [], axis=batch if i == 0 else 0) for i, x in enumerate(arrays[:count])]
+    agrees(name, [*empty, *arrays[count:]], options)
+
+
+@pytest.mark.parametrize("name", OPS)
 def test_asked_for_by_name(name: str) -> None:
     with scratchlm.use(**{name: "numba"}):
         assert get_op(name).run is get_op(name).implementations["numba"].function

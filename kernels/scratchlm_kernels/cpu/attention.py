@@ -1,7 +1,7 @@
 """Attention without the N x M weights: FlashAttention-2, forward and backward.
 
 Forward takes ``QUERIES`` rows of q and walks over the keys, ``KEYS`` at a time. Of the rows seen so
-far it keeps the largest score m, the sum of exponentials l, and the unnormalised result; a new
+far it keeps the largest score m, the sum of exponentials l, and the unnormalized result; a new
 block that raises m shrinks what is there by ``exp(m_old - m_new)``. Saved for backward are the
 result and, for each row, m and 1 / l: that is the log-sum-exp ``m + ln l`` in two numbers, since at
 scores of 1e4 their float32 sum would have lost three digits of l.

@@ -24,12 +24,12 @@ import numba
 import numpy as np
 from numba import types
 
-# Sums may be reordered (else none is vectorised) and products fused with sums; but infinities and
+# Sums may be reordered (else none is vectorized) and products fused with sums; but infinities and
 # NaN are what they are, so not Numba's fastmath=True.
 FASTMATH = {"contract", "reassoc", "nsz"}
 
 config: Any = numba.config
-# Division by 0 gives infinity, as in NumPy: a loop that could raise is not vectorised.
+# Division by 0 gives infinity, as in NumPy: a loop that could raise is not vectorized.
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "error_model": "numpy"}
 inline = numba.njit(inline="always", **OPTIONS)  # part of the kernels that call it
 helper = numba.njit(**OPTIONS)  # a function of its own inside them
@@ -60,7 +60,7 @@ class Types:
 
     def dense(self, ndim: int) -> Any:
         """A contiguous array from outside, which may be read-only. (Loops over a stride that is not
-        known to be one number are not vectorised.)
+        known to be one number are not vectorized.)
         """
         return types.Array(self.real, ndim, "C", readonly=True)
 

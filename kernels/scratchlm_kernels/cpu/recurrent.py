@@ -270,7 +270,7 @@ class Weight:
 
 
 def _sequence(name: str, parts: int, step: Callable[..., Any], states: int) -> Callable[..., Any]:
-    def run(x: np.ndarray, *rest: np.ndarray | None, **options: Any) -> Any:
+    def run(x: np.ndarray, *rest: Any, **options: Any) -> Any:
         initial, (weight_ih, weight_hh, *biases) = rest[:states], rest[states:]
         bias_ih, bias_hh = (*biases, None, None)[:2]
         return ops.all_steps(

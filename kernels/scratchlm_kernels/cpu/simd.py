@@ -184,7 +184,7 @@ _HALF, _ONE, _ZERO = _f(0.5), _f(1), _f(0)
 
 
 def exp(x):
-    """``exp(x)``: in float32 a polynomial (Cephes' expf) that vectorises, good to 1e-7; below -87
+    """``exp(x)``: in float32 a polynomial (Cephes' expf) that vectorizes, good to 1e-7; below -87
     it is 0, above 88 as at 88. NaN gives NaN. In float64 the C library's.
     """
     raise NotImplementedError  # Numba takes the overload below

@@ -11,7 +11,7 @@
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// The sum, or the greatest, of `x` over neighbouring groups of `width` lanes; every lane gets it.
+// The sum, or the greatest, of `x` over neighboring groups of `width` lanes; every lane gets it.
 // Each step adds the partner's, so all lanes form the same sum in the same shape of a tree.
 __device__ __forceinline__ float sum_of_lanes(float x, int width = WARP) {
   for (int step = width / 2; step > 0; step /= 2) x += __shfl_xor_sync(ALL_LANES, x, step, width);

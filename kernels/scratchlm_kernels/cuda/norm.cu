@@ -65,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_backward(
 }
 
 // Sums over rows: a block takes 32 columns and every `gridDim.y`-th stretch of 8 rows, so that the
-// 32 lanes of a warp read neighbours. Its 8 warps are added up in shared memory, and the blocks'
+// 32 lanes of a warp read neighbors. Its 8 warps are added up in shared memory, and the blocks'
 // parts, dw and db [gridDim.y, width], by the caller: in one order always, which atomics would not
 // keep.
 constexpr int ROWS = 8;

@@ -1,9 +1,10 @@
 """One training step of a GPT: scratchlm with kernels and without, PyTorch eager and compiled, JAX,
 HIPS autograd; whichever of them are installed.
 
-All have the same weights and see the same batch, so they must agree on the loss, and over 20 AdamW
-steps still agree; a run in which they don't is refused. HIPS autograd has no AdamW: its time is
-that of the loss and the gradients alone.
+"Matrix products alone" is what remains if all else took no time: those of forward and backward, by
+NumPy. All others have the same weights and see the same batch, so they must agree on the loss, and
+over 20 AdamW steps still agree; a run in which they don't is refused. HIPS autograd has no AdamW:
+its time is that of the loss and the gradients alone.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def run(names: list[str] | None = None, rounds: int = 9, repeat: int = 3) -> dic
     for name in names or ["nano"]:
         size = SIZES[name]
         steps, apart[name] = _agree(makers(name), size)
+        steps["matrix products alone"] = _products(size)
         for threads in (None, 1):
             # XLA has as many threads as it had when it started
             fit = {label: s for label, s in steps.items() if threads is None or label != "JAX jit"}
@@ -142,6 +144,33 @@ def _composed(size: Size) -> Step:
             fused_updates.update(updates)
 
     return composed
+
+
+def _products(size: Size) -> Callable[[], None]:
+    """Every matrix product of a step, of random matrices; those of attention for half of all pairs,
+    as causal ones are."""
+    rng = np.random.default_rng(0)
+    rows, c, d = size.batch * size.length, size.width, size.width // size.heads
+    half, heads = size.length // 2, size.batch * size.heads
+    linears = [(c, 3 * c), (c, c), (c, 4 * c), (4 * c, c)] * size.layers + [(c, size.vocab)]
+    pairs = []
+    for ins, outs in linears:  # y = x Wᵀ, dx = dy W, dW = dyᵀ x
+        x, w, dy = ((rows, ins), (outs, ins), (rows, outs))
+        x, w, dy = (rng.standard_normal(s, dtype=np.float32) for s in (x, w, dy))
+        pairs += [(x, w.T), (dy, w), (dy.T, x)]
+    for _ in range(size.layers):
+        q, s = (heads, size.length, d), (heads, size.length, half)
+        k = (heads, half, d)
+        q, k, s = (rng.standard_normal(shape, dtype=np.float32) for shape in (q, k, s))
+        scores, values, keys = (q, k.swapaxes(1, 2)), (s, k), (s.swapaxes(1, 2), q)
+        pairs += [scores, values, scores, keys, values, keys]
+    outs = [np.matmul(a, b) for a, b in pairs]
+
+    def products() -> None:
+        for (a, b), out in zip(pairs, outs, strict=True):
+            np.matmul(a, b, out=out)
+
+    return products
 
 
 def _torch(size: Size, compiled: bool = False) -> Step:

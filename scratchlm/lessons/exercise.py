@@ -131,7 +131,7 @@ class Exercise:
         name: of the function (or class) in the student's file.
         reference: what it must do: the library's op, or any function or class.
         inputs: a Hypothesis strategy of :class:`Case`, or a list of them.
-        mistakes: the known wrong versions, at least five.
+        mistakes: the known wrong versions; a lesson has six or more.
         hints: three, from a nudge to nearly the answer.
         contract: ``"op"``: returns ``(out, vjp)``. ``"function"``: its result is compared.
             ``"step"``: called as ``f(*state, gradients[i], t=i+1, **options)`` for each ``i``, on a

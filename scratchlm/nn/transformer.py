@@ -57,7 +57,7 @@ class TransformerEncoderLayer(Module):
         bias: in linear layers and norms.
         causal: position i attends to positions up to i only.
 
-    Source: Vaswani et al. 2017, §3.1; D1 §4.1.3 and D3 §4.1 (without residuals).
+    Source: Vaswani et al. 2017, §3.1; D1 §4.1.3 (without the residuals, which D3 §4.2 names).
     """
 
     def __init__(

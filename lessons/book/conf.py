@@ -1,11 +1,10 @@
-"""The lessons as a book: ``make book``. Pages are run; formulas become MathML, with no network."""
+"""The lessons as a book: ``make book``. Formulas become MathML, and nothing needs a network."""
 
-import shutil
 from pathlib import Path
 
 from docutils import nodes
 
-from scratchlm.lessons import all_lessons
+from scratchlm.lessons.book import assemble, shown_number
 from scratchlm.lessons.math import mathml
 
 project = "scratchlm"
@@ -17,43 +16,30 @@ extensions = ["myst_nb"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_dmath_allow_digits = False  # $3 and $4 are prices
 suppress_warnings = ["mystnb.unknown_mime_type"]
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
-nb_execution_mode = "cache"
-nb_execution_timeout = 300
-nb_execution_raise_on_error = True
+nb_execution_mode = "off"  # `assemble` has run them, in parallel, and keeps what they showed
 nb_merge_streams = True
 
 html_theme = "furo"
 html_title = "scratchlm"
 html_static_path = ["_static"]
+html_extra_path = ["extra"]  # the notebooks and exercises that the pages offer
 html_css_files = ["book.css"]
 html_copy_source = False
-exclude_patterns = ["_build", "conf.py", "pages/contents.md"]
+html_show_search_summary = False  # it would fetch pages, which a browser refuses from a disk
+exclude_patterns = ["_build", "conf.py", "extra", "pages/contents.md"]
 
-
-def collect(pages: Path) -> None:
-    """Put the pages where Sphinx looks for them, and their table of contents for index.md."""
-    shutil.rmtree(pages, ignore_errors=True)
-    pages.mkdir()
-    parts: dict[str, list[str]] = {}
-    for lesson in all_lessons():
-        if lesson.complete:
-            shutil.copyfile(lesson.folder / "lesson.py", pages / f"{lesson.name}.py")
-            parts.setdefault(lesson.part, []).append(f"/pages/{lesson.name}")
-    trees = [
-        f"```{{toctree}}\n:caption: {part}\n:maxdepth: 1\n\n{chr(10).join(names)}\n```"
-        for part, names in parts.items()
-    ]
-    (pages / "contents.md").write_text("\n\n".join(trees) + "\n", encoding="utf-8")
-
-
-collect(Path(__file__).with_name("pages"))
+assemble(Path(__file__).parent)
 
 
 def visit_math(translator, node: nodes.Element) -> None:
-    """Write a formula as MathML."""
+    """Write a formula as MathML; one with a label has its number beside it."""
     block = isinstance(node, nodes.math_block)
-    translator.body.append(mathml(node.astext(), block=block))
+    text = mathml(node.astext(), block=block)
+    label = node.get("label")
+    if block and label:
+        link = f'<a class="number" href="#equation-{label}">{shown_number(label)}</a>'
+        text = f'<div class="formula">{text}{link}</div>'
+    translator.body.append(text)
     raise nodes.SkipNode
 
 

@@ -1,13 +1,13 @@
 """What lessons are made of, and what checks a student's work.
 
-A lesson page (``lesson.py``) uses :func:`card`, :func:`figure`, :func:`show`, :func:`source` and
-:func:`table`; its ``check.py`` declares an :class:`Exercise` with its :class:`Mistake` s on
-:class:`Case` s. ``lessons/README.md`` tells how a lesson is written.
+A lesson page (``lesson.py``) uses :func:`card`, :func:`figure`, :func:`show`, :func:`slider`,
+:func:`source` and :func:`table`; its ``check.py`` declares an :class:`Exercise` with its
+:class:`Mistake` s on :class:`Case` s. ``lessons/README.md`` tells how a lesson is written.
 """
 
 from __future__ import annotations
 
-from .display import card, figure, show, source, table
+from .display import card, figure, show, slider, source, table
 from .exercise import Case, Exercise, Mistake
 from .index import Formula, Lesson, all_lessons, exercises, find_lesson, solution
 from .inputs import cases, ids, normal, shapes
@@ -28,6 +28,7 @@ __all__ = [
     "normal",
     "shapes",
     "show",
+    "slider",
     "solution",
     "source",
     "table",

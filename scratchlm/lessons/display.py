@@ -18,13 +18,16 @@ from typing import Any
 
 @dataclass
 class Output:
-    """Something a cell has shown: ``kind`` is text, code, table, figure or markdown."""
+    """Something a cell has shown: ``kind`` is text, code, table, figure, slider or markdown."""
 
     kind: str
     text: str = ""  # the text, the code, the Markdown; the title of a table; a figure's alt text
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     png: bytes = b""
+    frames: list[Output] = field(default_factory=list)  # a slider's figures, one for each value
+    value: str = ""  # the value that a frame belongs to
+    start: int = 0  # the frame that is seen first
 
 
 # `scratchlm read` puts a function here while it runs a page
@@ -68,8 +71,45 @@ def show(picture: Any, *, alt: str) -> None:
     Raises:
         ValueError: ``alt`` is empty.
     """
+    _emit(_drawn(picture, alt, "show"))
+
+
+def slider(
+    values: Sequence[Any],
+    draw: Callable[[Any], Any],
+    *,
+    label: str,
+    alt: str | Callable[[Any], str],
+    start: int = 0,
+    digits: int = 4,
+) -> None:
+    """A figure with a slider: ``draw(value)`` makes the Figure (or Axes) of each of the values.
+
+    In a notebook and in the book all figures are drawn beforehand, and the slider chooses which
+    one is seen: no server, and without JavaScript it is the one at index ``start``, which is also
+    all that plain Python draws. ``label`` names the value; ``alt`` is the text of every figure, or
+    a function of the value.
+
+    Raises:
+        ValueError: no values, ``start`` is not the index of one, or a text is empty.
+    """
+    if not label.strip():
+        raise ValueError("slider: label is empty; name what the slider moves")
+    if not 0 <= start < len(values):
+        raise ValueError(f"slider: start={start} is no index of the {len(values)} values")
+    everything = collector is not None or _in_notebook()
+    frames = []
+    for value in values if everything else [values[start]]:
+        frame = _drawn(draw(value), alt(value) if callable(alt) else alt, "slider")
+        frame.value = _cell(value, digits)
+        frames.append(frame)
+    _emit(Output("slider", label, frames=frames, start=start if everything else 0))
+
+
+def _drawn(picture: Any, alt: str, name: str) -> Output:
+    """The figure as a PNG with its words."""
     if not alt.strip():
-        raise ValueError("show: alt is empty; say in words what the figure shows")
+        raise ValueError(f"{name}: alt is empty; say in words what the figure shows")
     from ..plot import legible
 
     drawn = picture.get_figure() if hasattr(picture, "get_figure") else picture
@@ -78,7 +118,7 @@ def show(picture: Any, *, alt: str) -> None:
     drawn.savefig(buffer, format="png", dpi=150)
     if "matplotlib.pyplot" in sys.modules:  # or a notebook would show it again
         sys.modules["matplotlib.pyplot"].close(drawn)
-    _emit(Output("figure", alt, png=buffer.getvalue()))
+    return Output("figure", alt, png=buffer.getvalue())
 
 
 def source(symbol: Any, inner: str | None = None, *, docstring: bool = False) -> None:
@@ -169,6 +209,11 @@ def to_rich(output: Output) -> Any:
         )
     if output.kind == "figure":
         return Text(f"[figure] {output.text}", style="italic cyan")
+    if output.kind == "slider":
+        frame = output.frames[output.start]
+        moved = f" ({len(output.frames)} values with --html)" if len(output.frames) > 1 else ""
+        words = f"[figure] {output.text} = {frame.value}{moved}: {frame.text}"
+        return Text(words, style="italic cyan")
     if output.kind == "table":
         grid = Table(
             title=output.text or None, title_justify="left", show_header=bool(output.columns)
@@ -183,14 +228,20 @@ def to_rich(output: Output) -> Any:
 
 def to_html(output: Output) -> str:
     """The output as HTML."""
-    import base64
     from html import escape
 
     if output.kind == "figure":
-        data = base64.b64encode(output.png).decode()
-        words = escape(output.text, quote=True)
-        style = 'class="figure" style="max-width: 100%"'
-        return f'<img {style} alt="{words}" src="data:image/png;base64,{data}">'
+        return _image(output)
+    if output.kind == "slider":
+        now = escape(output.frames[output.start].value, quote=True)
+        frames = [_image(f, hidden=i != output.start) for i, f in enumerate(output.frames)]
+        return _SLIDER.format(
+            label=escape(output.text),
+            last=len(frames) - 1,
+            start=output.start,
+            now=now,
+            frames="".join(frames),
+        )
     if output.kind == "table":
         caption = f"<caption>{escape(output.text)}</caption>" if output.text else ""
         head = "".join(f"<th>{escape(cell)}</th>" for cell in output.columns)
@@ -206,3 +257,28 @@ def to_html(output: Output) -> str:
 
         return highlight(output.text, PythonLexer(), HtmlFormatter(noclasses=False))
     return f"<pre>{escape(output.text)}</pre>"
+
+
+def _image(figure: Output, *, hidden: bool = False) -> str:
+    import base64
+    from html import escape
+
+    data = base64.b64encode(figure.png).decode()
+    words = escape(figure.text, quote=True)
+    value = f' data-value="{escape(figure.value, quote=True)}"' if figure.value else ""
+    style = f"max-width: 100%{'; display: none' if hidden else ''}"
+    source = f"data:image/png;base64,{data}"
+    return f'<img class="figure" style="{style}"{value} alt="{words}" src="{source}">'
+
+
+# The handler stands in the element, since a notebook and a book treat scripts differently. Without
+# JavaScript the control is hidden and the first figure stays.
+_SLIDER = """<div class="slider">\
+<style>@media (scripting: none) {{ .slider label {{ display: none }} }}</style>\
+<label>{label} <input type="range" min="0" max="{last}" step="1" value="{start}" \
+aria-valuetext="{now}" style="vertical-align: middle" oninput="\
+const box = this.closest('.slider'), chosen = box.querySelectorAll('img')[this.value]; \
+box.querySelectorAll('img').forEach(i => i.style.display = i === chosen ? '' : 'none'); \
+box.querySelector('output').value = chosen.dataset.value; \
+this.setAttribute('aria-valuetext', chosen.dataset.value)"> \
+<output>{now}</output></label><div class="frames">{frames}</div></div>"""

@@ -14,8 +14,9 @@ import tempfile
 import types
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import display
 from .display import Output
@@ -179,10 +180,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "scratchlm"
 
 
-def load_outputs(lesson: Lesson) -> list[Cell] | None:
+def load_outputs(lesson: Lesson, path: Path | None = None) -> list[Cell] | None:
     """The cells with the outputs of an earlier run, if neither page nor library has changed."""
     try:
-        stored = json.loads(cache_file(lesson).read_text(encoding="utf-8"))
+        stored = json.loads((path or cache_file(lesson)).read_text(encoding="utf-8"))
         return [
             Cell(c["kind"], c["text"], c["line"], [_output(each) for each in c["outputs"]])
             for c in stored
@@ -191,13 +192,10 @@ def load_outputs(lesson: Lesson) -> list[Cell] | None:
         return None
 
 
-def save_outputs(lesson: Lesson, cells: list[Cell]) -> None:
+def save_outputs(lesson: Lesson, cells: list[Cell], path: Path | None = None) -> None:
     """Keep the outputs; a cache that can't be written is no misfortune."""
-    path = cache_file(lesson)
-    stored = [asdict(cell) for cell in cells]
-    for cell in stored:
-        for output in cell["outputs"]:
-            output["png"] = b64encode(output["png"]).decode()
+    path = path or cache_file(lesson)
+    stored = [{**vars(cell), "outputs": [_stored(each) for each in cell.outputs]} for cell in cells]
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(f"{lesson.name}-*.json"):
@@ -205,8 +203,14 @@ def save_outputs(lesson: Lesson, cells: list[Cell]) -> None:
         write_text(path, json.dumps(stored))
 
 
-def _output(stored: dict[str, object]) -> Output:
-    return Output(**{**stored, "png": b64decode(str(stored["png"]))})  # type: ignore[arg-type]
+def _stored(output: Output) -> dict[str, Any]:
+    frames = [_stored(each) for each in output.frames]
+    return {**vars(output), "png": b64encode(output.png).decode(), "frames": frames}
+
+
+def _output(stored: dict[str, Any]) -> Output:
+    frames = [_output(each) for each in stored["frames"]]
+    return Output(**{**stored, "png": b64decode(stored["png"]), "frames": frames})
 
 
 def write_text(path: Path, text: str) -> None:

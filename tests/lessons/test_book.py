@@ -1,34 +1,323 @@
-"""The HTML book, on the sample lesson."""
+"""The HTML book, on the sample lesson; each promise of it with a fault that breaks it."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from scratchlm.lessons import all_lessons, book, display, figure, page, slider
+from scratchlm.lessons.display import Output, to_html
 
 BOOK = Path(__file__).parents[2] / "lessons" / "book"
 
 
-@pytest.mark.slow
-def test_book_is_built_with_results_and_without_a_network(sample, tmp_path):
-    pytest.importorskip("myst_nb", reason="the book needs the dependency group `book`")
-    book, out = tmp_path / "book", tmp_path / "out"
-    shutil.copytree(BOOK, book, ignore=shutil.ignore_patterns("pages", "_build"))
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(book), str(out)],
-        env={**os.environ, "SCRATCHLM_LESSONS": str(sample.root)},
+@pytest.fixture
+def lesson(sample):
+    return sample
+
+
+# ---------------------------------------------------------------- what a built book must hold
+
+
+class Links(HTMLParser):
+    """The ids of a page, the links that a reader may follow, and what a browser loads by itself."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.targets, self.loaded = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.ids.add(attributes.get("id"))
+        if tag == "a":
+            self.targets.append(attributes.get("href") or "")
+        elif tag == "link" and attributes.get("rel") not in ("index", "search", "next", "prev"):
+            self.loaded.append(attributes.get("href") or "")
+        self.loaded += [attributes.get(key) or "" for key in ("src", "srcset", "poster", "data")]
+
+
+def requests(out):
+    """Everything outside of the book that a browser would ask for when it opens a page of it."""
+    found = []
+    for path in out.rglob("*"):
+        if path.suffix == ".html":
+            loaded = Links(path.read_text(encoding="utf-8")).loaded
+            found += [(path.name, each) for each in loaded if re.match(r"(https?:)?//", each)]
+        elif path.suffix == ".css":
+            text = path.read_text(encoding="utf-8")
+            away = re.findall(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")]+)", text)
+            found += [(path.name, each) for each in away]
+    return found
+
+
+def broken(out):
+    """The links between pages that lead nowhere: no such file, or no such place in it."""
+    pages = {p: Links(p.read_text(encoding="utf-8")) for p in out.rglob("*.html")}
+    found = []
+    for path, links in pages.items():
+        for target in links.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or not target:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            missing = not file.exists()
+            place = unquote(parts.fragment)
+            if missing or (place and file in pages and place not in pages[file].ids):
+                found.append((path.name, target))
+    return found
+
+
+def build(folder, out, root):
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(folder), str(out)],
+        env={**os.environ, "SCRATCHLM_LESSONS": str(root)},
         capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=300,
     )
+
+
+@pytest.mark.slow
+def test_book_is_built_with_results_and_without_a_network(lesson, tmp_path):
+    pytest.importorskip("myst_nb", reason="the book needs the dependency group `book`")
+    folder, out = tmp_path / "book", tmp_path / "out"
+    made = shutil.ignore_patterns("pages", "extra", "_build", "glossary.md", "formulas.md")
+    shutil.copytree(BOOK, folder, ignore=made)
+    done = build(folder, out, lesson.root)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "01_scale ran in" in done.stderr
+
     text = (out / "pages" / "01_scale.html").read_text(encoding="utf-8")
-    for piece in ("<mfrac>", "the hook is 0.5", 'alt="a line that rises to two"', "By hand"):
+    for piece in ("<mfrac>", "the hook is 0.5", 'alt="a line that rises to two"', "By hand",
+                  "costs $3 and $4", '<input type="range"', ">(1.1)</a>"):  # fmt: skip
         assert piece in text
-    assert "costs $3 and $4" in text
-    for script in ("cdn.", "mathjax.js", "katex"):
-        assert script not in text.lower()
     assert "Scaling" in (out / "index.html").read_text(encoding="utf-8")
+    terms = (out / "glossary.html").read_text(encoding="utf-8")
+    assert re.findall(r"<td><p>(line|直线|scale|缩放)</p></td>", terms) == [
+        "line",
+        "直线",
+        "scale",
+        "缩放",
+    ]
+    formulas = (out / "formulas.html").read_text(encoding="utf-8")
+    assert "D5 §4.1" in formulas
+    assert "misprinted" in formulas
+    assert 'href="pages/01_scale.html#equation-eq-01-1"' in formulas
+
+    files = out / "files" / "01_scale"
+    assert (files / "exercise.py").read_text() == (lesson.folder / "exercise.py").read_text()
+    offered = json.loads((files / "01_scale.ipynb").read_text(encoding="utf-8"))
+    assert not any(cell.get("outputs") for cell in offered["cells"])
+    assert "[lesson" not in str(offered)  # links are the book's
+
+    assert requests(out) == []
+    assert broken(out) == []
+    found = (out / "searchindex.js").read_text(encoding="utf-8")
+    assert found.startswith("Search.setIndex(")  # a script, which a browser loads from a disk
+    assert "glossary" in found
+
+    # the faults that these two would find
+    style, index = out / "_static" / "book.css", out / "index.html"
+    style.write_text("@import 'https://fonts.example/a.css';" + style.read_text())
+    whole = index.read_text(encoding="utf-8")
+    index.write_text(whole + '<script src="//cdn.example/x.js"></script>', encoding="utf-8")
+    assert {name for name, _ in requests(out)} == {"book.css", "index.html"}
+    index.write_text(whole + '<a href="glossary.html#none">', encoding="utf-8")
+    assert broken(out) == [("index.html", "glossary.html#none")]
+    (files / "exercise.py").unlink()
+    assert ("01_scale.html", "../files/01_scale/exercise.py") in broken(out)
+
+    # built again, nothing runs; a page that fails stops the book and says where
+    assert "ran in" not in build(folder, out, lesson.root).stderr
+    source = lesson.folder / "lesson.py"
+    source.write_text(source.read_text(encoding="utf-8").replace('"the hook is"', "hook"))
+    done = build(folder, out, lesson.root)
+    assert done.returncode != 0
+    assert "01_scale did not run" in done.stderr
+    assert "NameError" in done.stderr
+
+
+# ---------------------------------------------------------------- glossary and formulas
+
+
+def test_terms_come_from_the_recap(lesson, edit):
+    assert [(t.english, t.chinese, t.note) for t in book.terms(lesson)] == [
+        ("scale", "缩放", "a number before $x$"),
+        ("line", "直线", ""),
+    ]
+    edit("lesson.py", "| line | 直线 | |", "| line | straight | |")
+    with pytest.raises(ValueError, match=r"01_scale, recap: the term \['line', 'straight', ''\]"):
+        book.terms(lesson)
+    edit("lesson.py", "| English | 中文 | here |", "| English | here |")
+    with pytest.raises(ValueError, match="01_scale: the recap has no table that begins"):
+        book.terms(lesson)
+
+
+def test_a_term_of_two_lessons_stands_once(lesson):
+    text = book.glossary([lesson, lesson])
+    assert text.count("| scale |") == 1
+    assert text.count("(pages/01_scale.ipynb)") == 4
+
+
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
+def test_every_recap_has_its_terms(lesson):
+    assert not lesson.complete or len(book.terms(lesson)) >= 3
+
+
+def test_every_formula_of_the_index_is_on_the_formula_page():
+    lessons = [each for each in all_lessons() if each.complete]
+    text = book.formula_index(lessons)
+    for lesson in lessons:
+        for formula in lesson.formulas:
+            assert f"**{formula.name}**" in text
+            assert formula.latex in text
+            assert formula.printed in text
+            for document in formula.documents:
+                assert f"### {document}\n" in text
+    sections = re.findall(r"^### (D.*)$", text, re.MULTILINE)
+    assert len(set(sections)) == len(sections)
+    assert sections == sorted(sections, key=book._section)
+    assert book._section("D1 §4.9") < book._section("D1 §4.10") < book._section("")
+
+
+def test_a_formula_is_found_where_it_stands(lesson, edit):
+    formula = lesson.formulas[0]
+    assert book.place(formula, lesson) == ("equation-eq-01-1", "(1.1)")
+    edit("lesson.py", r"# y = \frac{x W^T}{1} + b", "# $$\n#\n# $$\n# y = \\frac{x \\, W^T}{1}+b")
+    edit("lesson.py", "# $$\n# $$\n#\n# $$", "# $$\n# a = c\n# $$\n#\n# $$")
+    assert book.place(formula, lesson) == ("equation-eq-01-2", "(1.2)")
+    edit("lesson.py", r"# y = \frac{x \, W^T}{1}+b", r"# z = \sqrt{u}")
+    assert book.place(formula, lesson) == ("formula", "")
+
+
+# ---------------------------------------------------------------- links and notebooks
+
+
+def test_lessons_are_linked_in_prose_only(lesson):
+    pages = {each.number: each for each in page_lessons(lesson)}
+    to_4 = "(04_later.ipynb)"
+    for text, expected in [
+        ("see lesson 04.", f"see [lesson 04]{to_4}."),
+        ("Lesson\n04", f"[Lesson\n04]{to_4}"),
+        ("lessons 02, 04 and 01", f"lessons 02, [04]{to_4} and 01"),
+        ("`lesson 04`, $lesson 04$", "`lesson 04`, $lesson 04$"),
+        ("```\nlesson 04\n```", "```\nlesson 04\n```"),
+        ("[lesson 04](elsewhere)", "[lesson 04](elsewhere)"),
+        ("lesson 01, lesson 09, lesson 4", "lesson 01, lesson 09, lesson 4"),
+    ]:
+        assert book.linked(text, pages[1], pages) == expected
+
+
+def page_lessons(lesson):
+    from scratchlm.lessons.index import read_index
+
+    return read_index(lesson.root)
+
+
+def test_the_card_has_its_prerequisites_as_links(lesson):
+    first, later = page_lessons(lesson)
+    card = Output("table", "04", rows=[["before it", "01"], ["time", "5 minutes"]])
+    html = book.linked_card(to_html(card), later, {1: first, 4: later})
+    assert '<td><a href="01_scale.html">01 Scaling</a></td>' in html
+    assert '<a href="../files/04_later/04_later.ipynb" download>' in html
+    assert "<td>01</td>" in book.linked_card(to_html(card), later, {})  # no such page: no link
+    other = to_html(Output("table", "", rows=[["before it", "nothing"]]))
+    assert book.linked_card(other, later, {1: first}) == other
+
+
+@pytest.mark.slow
+def test_the_offered_notebook_runs(lesson, tmp_path):
+    nbformat = pytest.importorskip("nbformat", reason="comes with the dependency group `book`")
+    client = pytest.importorskip("nbclient", reason="comes with the dependency group `book`")
+    cells = page.read_cells(lesson.folder / "lesson.py")
+    whole = nbformat.reads(book.notebook(cells), as_version=4)
+    nbformat.validate(whole)
+    client.NotebookClient(whole, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = str(whole)
+    for piece in ("the hook is 0.5", "a line that rises to two", "a line to 2.0", "return x / 2"):
+        assert piece in shown
+
+
+# ---------------------------------------------------------------- sliders
+
+
+def draw(drawn):
+    def line(slope):
+        drawn.append(slope)
+        fig, ax = figure(width=2, height=1)
+        ax.plot([0, slope])
+        return fig
+
+    return line
+
+
+def test_a_slider_draws_all_frames_for_a_page_and_one_for_a_script(monkeypatch, capsys):
+    drawn, seen = [], []
+    options = {"label": "slope", "alt": lambda slope: f"to {slope}", "start": 1}
+    slider([1, 2, 3], draw(drawn), **options)
+    assert drawn == [2]
+    assert "[figure] slope = 2: to 2" in capsys.readouterr().out
+    monkeypatch.setattr(display, "collector", seen.append)
+    slider([1, 2, 3], draw(drawn), **options)
+    assert drawn == [2, 1, 2, 3]
+    html = to_html(seen[0])
+    images = re.findall(r"<img[^>]*>", html)
+    assert len(images) == 3
+    # without JavaScript: the figure of `start` is seen, the others are not
+    assert ["display: none" in each for each in images] == [True, False, True]
+    assert [re.search(r'alt="(.*?)"', each)[1] for each in images] == ["to 1", "to 2", "to 3"]
+    control = re.search(r"<label>slope (<input.*?>) <output>2</output></label>", html, re.DOTALL)[1]
+    for piece in ('type="range"', 'max="2"', 'value="1"', 'aria-valuetext="2"', "oninput="):
+        assert piece in control
+    assert "scripting: none" in html
+    assert "http" not in re.sub(r'src="data:.*?"', "", html)
+
+
+def test_a_slider_refuses_what_it_cannot_show():
+    line = draw([])
+    with pytest.raises(ValueError, match="slider: start=3 is no index of the 3 values"):
+        slider([1, 2, 3], line, label="slope", alt="a line", start=3)
+    with pytest.raises(ValueError, match="slider: start=0 is no index of the 0 values"):
+        slider([], line, label="slope", alt="a line")
+    with pytest.raises(ValueError, match="slider: label is empty"):
+        slider([1], line, label=" ", alt="a line")
+    with pytest.raises(ValueError, match="slider: alt is empty"):
+        slider([1], line, label="slope", alt="")
+
+
+def test_what_a_slider_has_shown_is_kept(lesson, tmp_path):
+    frames = [Output("figure", f"to {i}", png=bytes([i]), value=str(i)) for i in range(3)]
+    cells = [page.Cell("code", "x", 1, [Output("slider", "slope", frames=frames, start=2)])]
+    page.save_outputs(lesson, cells, tmp_path / "kept.json")
+    assert page.load_outputs(lesson, tmp_path / "kept.json") == cells
+
+
+CHROME = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROME is None, reason="needs Chromium, to move a slider")
+def test_a_moved_slider_shows_another_figure(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(display, "collector", seen.append)
+    slider([1, 2, 3], draw([]), label="slope", alt=lambda slope: f"to {slope}", start=1)
+    move = (
+        "<script>const s = document.querySelector('input'); s.value = 2; "
+        "s.dispatchEvent(new Event('input'))</script>"
+    )
+    file = tmp_path / "page.html"
+    file.write_text(f"<!doctype html><meta charset=utf-8>{to_html(seen[0])}{move}")
+    command = [CHROME, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    images = re.findall(r"<img[^>]*>", done.stdout)
+    assert ["display: none" in each for each in images] == [True, True, False], done.stderr
+    assert "<output>3</output>" in done.stdout
+    assert 'aria-valuetext="3"' in done.stdout

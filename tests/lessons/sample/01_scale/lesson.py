@@ -8,7 +8,7 @@
 import numpy as np
 
 from scratchlm import ops
-from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.lessons import card, exercises, figure, show, slider, solution, source, table
 
 card(1)
 
@@ -72,6 +72,16 @@ fig, ax = figure(width=3, height=2)
 ax.plot([0, 1], [0, 2])
 show(fig, alt="a line that rises to two")
 
+
+# %%
+def sloped(slope):
+    fig, ax = figure(width=3, height=2)
+    ax.plot([0, 1], [0, slope])
+    return fig
+
+
+slider([0.5, 1.0, 2.0], sloped, label="slope", alt=lambda slope: f"a line to {slope}", start=1)
+
 # %% [markdown]
 # ## 9. Break it
 
@@ -90,3 +100,10 @@ show(fig, alt="a line that rises to two")
 # ```python
 # x = 1  # ## not a heading
 # ```
+#
+# What lesson 04 needs, and lessons 02 and 04; in code, `lesson 04`.
+#
+# | English | 中文 | here |
+# |---|---|---|
+# | scale | 缩放 | a number before $x$ |
+# | line | 直线 | |

@@ -44,8 +44,22 @@ def mathml(latex: str, *, block: bool = False) -> str:
 
     element = tree(latex.strip(), block=block)
     element.set("aria-label", latex.strip())
+    for row in list(element.iter()):
+        _space_functions(row)
     text = ET.tostring(element, "unicode")
     return text.replace("&amp;#x", "&#x")  # latex2mathml has escaped its characters already
+
+
+def _space_functions(row: Any) -> None:
+    """Thin spaces around names of functions, ``x sin θ``, which browsers leave out."""
+    if _tag(row) not in ("mrow", "mtd", "math", "msqrt"):
+        return
+    children = list(row)
+    for left, right in zip(children[:-1], children[1:], strict=True):
+        named = any(_WORDS.fullmatch(_text(x if len(x) == 0 else x[0])) for x in (left, right))
+        if named and "mo" not in (_tag(left), _tag(right)) and _text(right) != "(":
+            space = row.makeelement(right.tag.replace(_tag(right), "mspace"), {"width": "0.17em"})
+            row.insert(list(row).index(right), space)
 
 
 def inline(latex: str) -> str:

@@ -117,3 +117,17 @@ def test_formulas_in_a_paragraph(text, shown):
     out = io.StringIO()
     Console(file=out, width=70).print(*render.markdown(text))
     assert " ".join(out.getvalue().split()) == shown
+
+
+@pytest.mark.parametrize(
+    ("latex", "spaces"),
+    [
+        (r"\sin a \sin b", 3),
+        (r"x \log_2 y", 2),
+        (r"x \exp(y)", 1),
+        (r"-\sum_i p_i", 0),
+        (r"\sqrt{\sin x}", 1),
+    ],
+)
+def test_names_of_functions_stand_apart_in_the_browser(latex, spaces):
+    assert math.mathml(latex).count("<mspace") == spaces

@@ -7,6 +7,7 @@ fractions, ``mathml(latex)`` what a browser shows without scripts or a network.
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -54,8 +55,7 @@ def _space_functions(row: Any) -> None:
     """Thin spaces around names of functions, ``x sin θ``, which browsers leave out."""
     if _tag(row) not in ("mrow", "mtd", "math", "msqrt"):
         return
-    children = list(row)
-    for left, right in zip(children[:-1], children[1:], strict=True):
+    for left, right in itertools.pairwise(list(row)):
         named = any(_WORDS.fullmatch(_text(x if len(x) == 0 else x[0])) for x in (left, right))
         if named and "mo" not in (_tag(left), _tag(right)) and _text(right) != "(":
             space = row.makeelement(right.tag.replace(_tag(right), "mspace"), {"width": "0.17em"})

@@ -139,7 +139,10 @@ code {{ font: .88em ui-monospace, Consolas, monospace; }}
 table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
 caption {{ text-align: left; font-weight: 600; padding-bottom: .3em; }}
 th, td {{ border: 1px solid var(--line); padding: .25em .7em; text-align: left; }}
-math {{ font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math; }}
+math {{
+  font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "TeX Gyre Termes Math",
+    "DejaVu Math TeX Gyre", "Noto Sans Math", math;
+}}
 math[display=block] {{ margin: 1em 0; padding: .3em 0; font-size: 1.15em; overflow: auto hidden; }}
 math[display=block] mtable {{ math-style: normal; }}
 mtd[columnalign=right] {{ text-align: -webkit-right; }}

@@ -438,6 +438,8 @@ BLEU_ALSO = [
     Case([words("a b c d")], [[words("a b"), words("a b c d e f g h")]], max_order=2),
     Case([words("a b c d e f")], [[words("a b c d")]]),  # too long
     Case([words("a b c")], [[words("a b c d e f")]], max_order=3),  # too short
+    Case([words("a b c d")], [[words("a b"), words("a b c d e")]], max_order=2),
+    Case([words("a b c"), words("d e f")], [[words("a b c x")], [words("d e f y")]], max_order=2),
     Case([words("a b c")], [[words("a b c")]]),  # has no 4-gram at all
     Case([words("a b c d e")], [[words("a x c y e")]]),  # no bigram matches
     Case([words("a b c d e f"), words("x")], [[words("a b c d e f")], [words("y")]], max_order=3),

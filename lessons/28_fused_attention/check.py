@@ -71,6 +71,7 @@ BLOCKS = [
     Case(np.array([[1.0, 5], [4, 2]]), np.array([[9.0, 0], [1, 3]]), np.array([[2.0], [8]])),
     Case(np.full((2, 2), NOTHING), np.array([[NOTHING, 1.0], [NOTHING, NOTHING]])),
     Case(np.array([[1e4, 0.0], [-1e4, -2e4]]), np.array([[2e4], [-3e4]])),
+    Case(np.sin(np.arange(24.0)).reshape(2, 4, 3), np.cos(np.arange(16.0)).reshape(2, 4, 2)),
 ]
 
 STEP_MISTAKES = [
@@ -295,6 +296,7 @@ ALSO = [
     made(3, (7, 3), (7, 3), (7, 2), block=3, causal=True),
     made(4, (3, 2), (8, 2), (8, 2), block=3, causal=True),  # new queries beside a cache
     made(5, (8, 2), (3, 2), (3, 2), block=2, causal=True),  # the first queries see nothing
+    made(9, (3, 2), (3, 2), (3, 2), block=1, causal=True),
     made(6, (2, 3, 5, 4), (2, 3, 5, 4), (2, 3, 5, 2), block=2, causal=True),
     made(7, (5, 4), (6, 4), (6, 2), factor=40.0, block=2),
     far_below(False),

@@ -518,6 +518,7 @@ EXERCISES = [
         also=[
             Case(np.array([0.0, 1.0, 2.0]), 0.5),
             Case(np.array([0.0, 1.0, 2.0]), 0.4),
+            Case(np.array([0.3, 0.0, -0.4]), 0.5),
             Case(np.array([0.0, 1.0, 2.0]), 0.0, top_k=2),
             Case(np.array([2.0, -1.0, 1.0, 0.5]), 0.9, top_k=2),
             Case(np.array([2.0, -1.0, 1.0, 0.5]), 0.5, temperature=3.0),

@@ -143,6 +143,13 @@ def test_a_weak_check_lets_mutants_through(sample, edit, tmp_path):
     assert "must be" in problems[-1]
 
 
+def test_what_only_drawn_inputs_catch_is_told(sample, edit, tmp_path):
+    edit("check.py", "also=[", "also=[] and [")
+    problems = mutants.judge(sample).problems(tmp_path / "none.toml")
+    unseen = mutants.Mutant("linear", "y = x @ weight.T", "y = x @ weight", "")
+    assert any("drawn inputs alone" in each and str(unseen) in each for each in problems)
+
+
 def test_a_step_checked_once_hides_the_time(sample, edit, tmp_path):
     edit("check.py", "np.arange(6.0).reshape(3, 2)", "np.ones((1, 2))")
     problems = mutants.judge(sample).problems(tmp_path / "none.toml")

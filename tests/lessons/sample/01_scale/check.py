@@ -98,7 +98,7 @@ EXERCISES = [
         SHARED,
         also=[
             Case(np.ones((2, 3)), np.ones((2, 3))),
-            Case(np.arange(12.0).reshape(2, 2, 3), np.eye(4, 3), np.arange(4.0)),
+            Case(np.arange(24.0).reshape(2, 4, 3), np.eye(5, 3), np.arange(5.0)),
         ],
     ),
     Exercise(

@@ -37,6 +37,7 @@ helper = numba.njit(**OPTIONS)  # a function of its own inside them
 
 OURS = re.compile(r"kernels-[0-9a-f]{16}")  # the folders' names; nothing else is ever deleted
 KEPT, HOUR = 4, 3600.0
+DELETED = ".deleted"
 
 _one_at_a_time = threading.Lock()  # where to keep code is a global setting of Numba's
 
@@ -157,11 +158,17 @@ def _prune(current: Path) -> None:
         os.utime(current)
     ages = []
     for folder in current.parent.glob("kernels-*"):
-        if OURS.fullmatch(folder.name) and folder != current and not folder.is_symlink():
+        ours = OURS.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+        if ours and folder != current:
             with contextlib.suppress(OSError):  # gone by now
                 ages.append((time.time() - folder.stat().st_mtime, folder))
     for age, folder in sorted(ages)[KEPT - 1 :]:
         if age > HOUR:
+            # half deleted it would look as if it had just been used
+            with contextlib.suppress(OSError):
+                folder.rename(folder.with_name(folder.name + DELETED))
+    for folder in current.parent.glob(f"kernels-*{DELETED}"):
+        if OURS.fullmatch(folder.name.removesuffix(DELETED)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

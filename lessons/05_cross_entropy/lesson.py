@@ -17,7 +17,7 @@ from scratchlm import Tensor, ops, optim, plot
 from scratchlm import functional as F
 from scratchlm.data import corpus
 from scratchlm.gradcheck import gradcheck
-from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.lessons import card, exercises, figure, show, slider, solution, source, table
 
 card(5)
 solved = solution(5)
@@ -700,6 +700,44 @@ show(
 print(f"middle: ln 3 = {three_class.max():.4f};  middle of a side: ln 2 = {two_class.max():.4f}")
 assert math.isclose(three_class.max(), math.log(3))
 assert math.isclose(two_class.max(), math.log(2))
+
+# %% [markdown]
+# ### Softmax with a temperature
+#
+# Divide all logits by one number $\tau$, the *temperature*, before the softmax. In a notebook and in
+# the book, move it. **Look for** the order of the bars, and for the number of classes in use,
+# $e^H$. **Question:** what do the bars look like at $\tau \to 0$, and what at $\tau \to \infty$?
+
+# %%
+eight = np.array([2.0, 1.6, 1.0, 0.4, 0.0, -0.5, -1.2, -2.0])
+temperatures = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0]
+
+
+def at_temperature(tau):
+    p = ops.softmax(eight / tau)[0]
+    with plot.style():
+        fig, ax = figure(width=5.6, height=3.2)
+        ax.bar(range(8), p, color="#0072B2")
+        ax.axhline(1 / 8, color="#8a8a8a", linewidth=0.8, linestyle="--")
+        ax.set(ylim=(0, 1.05), xlabel="class, from the largest logit", ylabel="probability")
+        ax.set_title(f"temperature {tau:g}: {math.exp(cross(p, p)):.2f} of 8 classes in use")
+    return fig
+
+
+slider(
+    temperatures, at_temperature, label="temperature", start=4,
+    alt=lambda tau: f"Eight bars that fall from left to right, the softmax at temperature {tau:g}; "
+    f"the first is {ops.softmax(eight / tau)[0][0]:.2f} high.",
+)  # fmt: skip
+softened = np.stack([ops.softmax(eight / tau)[0] for tau in temperatures])
+assert (np.diff(softened, axis=1) < 0).all()  # the order never changes
+assert softened[0, 0] > 0.999
+assert np.abs(softened[-1] - 1 / 8).max() < 0.015
+assert (np.diff([cross(p, p) for p in softened]) > 0).all()  # warmer is less decided
+
+# %% [markdown]
+# Toward 0 the largest logit takes all, toward infinity all are equal, and at every temperature between
+# the order stays. The loss is computed at $\tau = 1$. Lesson 29 writes at others.
 
 # %% [markdown]
 # ## 9. Break it

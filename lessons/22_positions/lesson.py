@@ -13,7 +13,7 @@
 # forms of it that are mixed up most.
 
 # %%
-from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.lessons import card, exercises, figure, show, slider, solution, source, table
 
 card(22)
 
@@ -569,6 +569,39 @@ print("RoPE, base 10000, at distances 0, 1, 10, 100, 256:",
 unused = set(range(32)) - set(relative_position_bucket(np.arange(-5000, 5001)).tolist())
 print("buckets of 32 that nothing falls into:", unused)
 assert unused == {16}
+
+# %% [markdown]
+# ### One position, and all others
+#
+# The left figure began at position 0. Now every position is compared with position $p$. In a notebook
+# and in the book, move $p$. Before you move it: does the hill change its shape?
+
+# %%
+starts = [0, 16, 32, 64, 96, 128, 160, 192, 224, 256]
+
+
+def seen_from(p):
+    with style():
+        fig, ax = figure(width=6.4, height=3.2)
+        ax.plot(far, sinus @ sinus[p] / (sinus[p] @ sinus[p]), color="#0072B2")
+        ax.axvline(p, color="#D55E00", linewidth=1, linestyle="--")
+        ax.set(
+            xlabel="position", ylabel="similarity", ylim=(-0.1, 1.1), title=f"sinusoids, p = {p}"
+        )
+    return fig
+
+
+slider(
+    starts, seen_from, label="p", start=4,
+    alt=lambda p: f"Similarity of each of 257 positions to position {p}: a hill of height 1 at {p}, "
+    "falling in waves on both sides.",
+)  # fmt: skip
+for p in starts[:6]:
+    ahead = sinus[p : p + 100] @ sinus[p]
+    assert np.allclose(ahead, sinus[:100] @ sinus[0], rtol=1e-12)
+
+# %% [markdown]
+# It moves and keeps its shape, to the last digit: only the distance counts.
 
 # %% [markdown]
 # ## 9. Break it

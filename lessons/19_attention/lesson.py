@@ -13,7 +13,7 @@
 # have written attention with its gradients, and a GPT trains with it.
 
 # %%
-from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.lessons import card, exercises, figure, show, slider, solution, source, table
 
 card(19)
 
@@ -726,6 +726,41 @@ assert norms["bare"][-1].mean() > 100 * np.median(norms["bare"][-1])
 # get everything. With the scale, the 64 keys stay in use (about 40 of them, counted as
 # $\exp(\text{entropy})$), and every query learns at every size.
 #
+# One query and its 64 keys, the weights from the largest to the smallest. In a notebook and in the
+# book, move $d$. Before you move it: which of the two curves stays where it is?
+
+# %%
+one_rng = np.random.default_rng(7)
+one_q, one_ks = one_rng.standard_normal(1024), one_rng.standard_normal((64, 1024))
+
+
+def one_choice(d):
+    """The weights of one query of d components, sorted, with the scale and without."""
+    scores = one_ks[:, :d] @ one_q[:d]
+    return [np.sort(ops.softmax(scores * scale)[0])[::-1] for scale in (1 / math.sqrt(d), 1.0)]
+
+
+def at_size(d):
+    with style():
+        fig, ax = figure(width=6.0, height=3.4)
+        for shares, mark, color, name in zip(one_choice(d), ("s--", "o-"), ("#0072B2", "#D55E00"),
+                                             ("with 1/√d", "without scale"), strict=True):  # fmt: skip
+            ax.plot(range(1, 65), shares, mark, color=color, label=name, markersize=3.5)
+        ax.set(ylim=(-0.03, 1.05), xlabel="keys, from the largest weight", ylabel="weight")
+        ax.set_title(f"d = {d}")
+        ax.legend()
+    return fig
+
+
+slider(
+    sizes, at_size, label="d", start=3,
+    alt=lambda d: f"Weights of 64 keys in falling order, d = {d}. The largest is "
+    f"{one_choice(d)[0][0]:.2f} with the scale and {one_choice(d)[1][0]:.2f} without.",
+)  # fmt: skip
+assert max(one_choice(d)[0][0] for d in sizes) < 0.3
+assert one_choice(1024)[1][0] > 0.9
+
+# %% [markdown]
 # ### Entropy against scale
 #
 # Now the size stays at $d = 64$, and the scale goes from far too small to far too large. The

@@ -22,7 +22,7 @@ import scratchlm
 from scratchlm import Tensor, nn, ops, optim, plot
 from scratchlm import functional as F
 from scratchlm.gradcheck import error_by_step, gradcheck
-from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.lessons import card, exercises, figure, show, slider, solution, source, table
 from scratchlm.nn.attention import merge_heads, split_heads
 from scratchlm.registry import Op
 from scratchlm.tensor import apply
@@ -1034,6 +1034,27 @@ assert shares[:, 4].min() > 0.2
 # by *what* it is: one gives spaces a third of what they would get by chance, others more than their
 # share. The last column says how far a head is from the others of its layer, from 0 (the same) to 1
 # (never the same letter). A single head would have to be all of these at once.
+#
+# The same eight maps, one at a time and large. In a notebook and in the book, move from head to head,
+# and find for each what it looks at most.
+
+# %%
+eight = [(layer, h) for layer in range(2) for h in range(4)]
+
+
+def one_head(which):
+    layer, h = which
+    with plot.style():
+        ax = plot.attention(maps[layer][0, h], list(line), title=f"layer {layer}, head {h}")
+    return ax
+
+
+slider(
+    eight, one_head, label="(layer, head)",
+    alt=lambda which: "The attention map of 20 letters by head {1} of layer {0}. Its mean weights on real "
+    "text: {2:.2f} on the letter itself, {3:.2f} on the one before, {4:.2f} on spaces.".format(
+        *which, *shares[eight.index(which)][[0, 1, 3]]),
+)  # fmt: skip
 
 # %% [markdown]
 # ## 13. Recap

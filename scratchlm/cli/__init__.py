@@ -17,6 +17,7 @@ COMMANDS = {  # in the order of the help
     "gradcheck": "Check the gradient of a function in a file: FILE:FUNCTION.",
     "train": "Train a GPT on a text file.",
     "generate": "Let a trained model write.",
+    "fetch": "Download real texts, labeled data and trained weights.",
     "plot": "Draw the attention maps and loss curve of a trained model.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +10,31 @@ from pathlib import Path
 import numpy as np
 
 from ..text import CharVocab
+from .downloads import locate
 
 BUILTIN = {"topics": "the help texts that come with Python itself (about 465,000 characters)"}
+FETCHED = {  # after `scratchlm fetch`; the folder's name comes first
+    "shakespeare": ("shakespeare", "the works of Shakespeare, in English"),
+    "hsk-zh": ("hsk", "4,354 Chinese sentences, one a line"),
+    "hsk-en": ("hsk", "the same sentences in English"),
+}
 SUFFIXES = (".txt", ".md", ".rst")
 
 
 def load(source: str | Path) -> str:
-    """The text of ``"topics"``, of a UTF-8 file, or of all text files in a folder.
+    """The text of ``"topics"``, of a fetched corpus, of a UTF-8 file, or of all text files in a
+    folder.
 
     A folder's ``.txt``, ``.md`` and ``.rst`` files are joined in the order of their paths.
 
     Raises:
-        FileNotFoundError: there is no such file, folder or built-in text.
+        FileNotFoundError: there is no such file, folder or text, or it has to be fetched first.
         ValueError: a file is not UTF-8, or there is no text.
     """
     if source == "topics":
         return _topics()
+    if source in FETCHED:
+        return _fetched(str(source))
     path = Path(source)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -35,8 +45,8 @@ def load(source: str | Path) -> str:
         text = _read(path)
     else:
         raise FileNotFoundError(
-            f"load: there is no file or folder {str(source)!r}, and no built-in text of that name; "
-            f"built in: {', '.join(BUILTIN)}"
+            f"load: there is no file or folder {str(source)!r}, and no text of that name; "
+            f"built in: {', '.join(BUILTIN)}; to be fetched: {', '.join(FETCHED)}"
         )
     if not text.strip():
         raise ValueError(f"load: {path} is empty")
@@ -52,6 +62,15 @@ def _topics() -> str:
             "name a text file instead"
         ) from None
     return "\n".join(topics.values())
+
+
+def _fetched(name: str) -> str:
+    folder = locate(FETCHED[name][0])
+    if name == "shakespeare":
+        return "\n\n".join(_read(file).strip("\n") for file in sorted(folder.glob("*.txt")))
+    pairs = json.loads((folder / "sentences.json").read_text(encoding="utf-8"))
+    lines = [pair["chinese"] if name == "hsk-zh" else pair["translation"]["en"] for pair in pairs]
+    return "\n".join(lines)
 
 
 def _read(path: Path) -> str:
@@ -120,5 +139,5 @@ def corpus(
     text = load(source)
     training, held_out = split(text, validation)
     vocabulary = vocabulary or CharVocab(text)
-    where = str(source) if str(source) in BUILTIN else str(Path(source).resolve())
+    where = str(source) if str(source) in {*BUILTIN, *FETCHED} else str(Path(source).resolve())
     return Corpus(vocabulary.encode(training), vocabulary.encode(held_out), vocabulary, where)

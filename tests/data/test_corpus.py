@@ -63,7 +63,7 @@ def test_a_folder_in_the_order_of_its_paths(tmp_path):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match="'nowhere', and no built-in text of that name"):
+    with pytest.raises(FileNotFoundError, match="'nowhere', and no text of that name"):
         data.load("nowhere")
     with pytest.raises(ValueError, match="no file that ends in"):
         data.load(tmp_path)

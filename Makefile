@@ -96,6 +96,7 @@ bench: $(VENV)/ready-parity-$(KEY) ## time scratchlm beside HIPS autograd and Py
 	@$(PY) -m benchmarks
 
 clean: ## remove the environments and everything that was built
+	rm -rf lessons/book/pages lessons/book/extra lessons/book/glossary.md lessons/book/formulas.md
 	rm -rf $(VENV) .venv-minimal build dist lessons/book/_build .pytest_cache .mypy_cache .ruff_cache
 
 # ------------------------------------------------------------------ the environment

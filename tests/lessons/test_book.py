@@ -8,7 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
@@ -86,6 +86,29 @@ def build(folder, out, root):
     )
 
 
+CHROME = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def dom(address):
+    """The page as a browser has it, after its scripts have run for five seconds of its own time."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
+    done = subprocess.run(
+        [CHROME, *options, "--dump-dom", address],
+        capture_output=True, text=True, encoding="utf-8", timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def search(out, word):
+    """The pages that the book's own search finds, opened from the disk."""
+    text = dom(f"{(out / 'search.html').as_uri()}?q={quote(word)}")
+    assert "Search finished" in text or "did not match" in text
+    found = text.partition('<ul role="list" class="search">')[2].partition("</ul>")[0]
+    pages = re.findall(r'href="([^"#]*)', found)
+    return list(dict.fromkeys(pages))
+
+
 @pytest.mark.slow
 def test_book_is_built_with_results_and_without_a_network(lesson, tmp_path):
     pytest.importorskip("myst_nb", reason="the book needs the dependency group `book`")
@@ -124,6 +147,11 @@ def test_book_is_built_with_results_and_without_a_network(lesson, tmp_path):
     found = (out / "searchindex.js").read_text(encoding="utf-8")
     assert found.startswith("Search.setIndex(")  # a script, which a browser loads from a disk
     assert "glossary" in found
+
+    if CHROME is not None:
+        assert search(out, "scale")[0] == "pages/01_scale.html"
+        assert "glossary.html" in search(out, "缩放")
+        assert search(out, "nonsense") == []
 
     # the faults that these two would find
     style, index = out / "_static" / "book.css", out / "index.html"
@@ -301,9 +329,6 @@ def test_what_a_slider_has_shown_is_kept(lesson, tmp_path):
     assert page.load_outputs(lesson, tmp_path / "kept.json") == cells
 
 
-CHROME = shutil.which("chromium") or shutil.which("google-chrome")
-
-
 @pytest.mark.skipif(CHROME is None, reason="needs Chromium, to move a slider")
 def test_a_moved_slider_shows_another_figure(monkeypatch, tmp_path):
     seen = []
@@ -315,9 +340,8 @@ def test_a_moved_slider_shows_another_figure(monkeypatch, tmp_path):
     )
     file = tmp_path / "page.html"
     file.write_text(f"<!doctype html><meta charset=utf-8>{to_html(seen[0])}{move}")
-    command = [CHROME, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    images = re.findall(r"<img[^>]*>", done.stdout)
-    assert ["display: none" in each for each in images] == [True, True, False], done.stderr
-    assert "<output>3</output>" in done.stdout
-    assert 'aria-valuetext="3"' in done.stdout
+    text = dom(file.as_uri())
+    images = re.findall(r"<img[^>]*>", text)
+    assert ["display: none" in each for each in images] == [True, True, False]
+    assert "<output>3</output>" in text
+    assert 'aria-valuetext="3"' in text

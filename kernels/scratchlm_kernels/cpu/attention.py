@@ -30,6 +30,7 @@ Source: Dao 2023, Algorithms 1 and 2; Milakov & Gimelshein 2018 (online softmax)
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -49,7 +50,7 @@ MIN_ITEMS = 8  # pieces of work in backward, so that a few threads find some eac
 ADDED, ALLOWED = 1, 2  # kinds of mask; 0 is none
 
 GAMMA, MIX1, MIX2 = (np.uint64(x) for x in (splitmix.GAMMA, splitmix.MIX1, splitmix.MIX2))
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+_ZERO, _30, _27, _31 = (np.uint64(x) for x in (0, 30, 27, 31))
 
 
 @helper
@@ -413,9 +414,7 @@ def attention(
     batch, heads = q4.shape[:2]
     kv_heads = k4.shape[1]
     factor = dtype.type(1 / math.sqrt(d) if scale is None else scale)
-    seed = splitmix.draw_seed(rng) if dropout_p else 0
-    options = (*_flat_mask(mask, dtype, (*q.shape[:-1], n_keys)), dropout_p > 0, np.uint64(seed),
-               np.uint64(splitmix.limit(dropout_p)), dtype.type(1 / (1 - dropout_p)))  # fmt: skip
+    options = (*_flat_mask(mask, dtype, (*q.shape[:-1], n_keys)), *_dropout(dropout_p, rng, dtype))
 
     wide, step = lanes(dtype), panel(dtype)
     keys, stride_d, stride_v = round_up(n_keys, step), round_up(d, wide), round_up(e, wide)
@@ -467,6 +466,14 @@ def attention(
 SMALL = 1_000_000  # products; below, one thread does it all
 
 
+def _dropout(p: float, rng: Any, dtype: np.dtype[Any]) -> tuple[bool, Any, Any, Any]:
+    """Whether anything is dropped, the seed, the limit and the factor of what is kept."""
+    if not p:
+        return False, _ZERO, _ZERO, dtype.type(1)
+    seed, limit = splitmix.draw_seed(rng), splitmix.limit(p)
+    return True, np.uint64(seed), np.uint64(limit), dtype.type(1 / (1 - p))
+
+
 def _four_axes(x: np.ndarray) -> np.ndarray:
     """``[B, H, N, ·]``: leading axes made one, or missing ones added."""
     if x.ndim == 4:
@@ -485,7 +492,7 @@ def _flat_mask(
     the next batch, head, query and key: 0 along an axis that broadcasts. Only what is not
     contiguous is copied.
     """
-    numbers, octets = np.zeros(1, dtype), np.zeros(1, np.uint8)
+    numbers, octets = _nothing(dtype)
     if mask is None:
         return 0, numbers, octets, 0, 0, 0, 0
     scores = (1,) * (4 - len(scores)) + scores
@@ -503,3 +510,9 @@ def _flat_mask(
         step *= side
     across, down, head_step, batch_step = steps
     return kind, numbers, octets, batch_step, head_step, down, across
+
+
+@functools.cache
+def _nothing(dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """In the place of a mask of the other kind."""
+    return np.zeros(1, dtype), np.zeros(1, np.uint8)

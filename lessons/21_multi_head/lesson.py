@@ -129,14 +129,14 @@ assert 0.5 < one[-20:].mean() < 1.0
 # the result is cut into heads. With rows as outputs (lesson 04) and $d = E / H$ columns for each:
 #
 # $$
-# q = X W_q^T, \quad S(q)_{h, n, i} = q_{n, \, hd+i}
+# q = X W_q^T, \quad Q_{h,n,i} = q_{n, \, hd+i}
 # $$
 #
 # | symbol | variable | shape | what it is |
 # |---|---|---|---|
 # | $X$ | `x` | `[N, C]` | a text of $N$ words; more texts in front |
 # | $W_q, W_k, W_v$ | `wq`, `wk`, `wv` | `[E, C]` | the projections of all heads, one below the other |
-# | $S(q)$ | `q` | `[H, N, d]` | queries, cut into heads; keys and values alike |
+# | $Q$ | `q` | `[H, N, d]` | queries, cut into heads; $K$ and $V$ alike |
 # | $A$ | `A` | `[H, N, N]` | weights; each head has its own |
 # | $M$ | `M` | `[N, E]` | the heads side by side again |
 # | $W^O$ | `wo` | `[C', E]` | mixes what the heads have found |
@@ -390,12 +390,12 @@ agree("dwo", dy.T @ M, slopes(lambda w: (dy * (M @ w.T)).sum(), wo))
 # %% [markdown]
 # ### Step 2: cutting and joining
 #
-# Splitting gives each number a new place, and that is all: $S(q)_{h,n,i} = q_{n, \, hd+i}$. Each
+# Splitting gives each number a new place, and that is all: $Q_{h,n,i} = q_{n, \, hd+i}$. Each
 # element of $q$ has one consumer, with the factor 1. So its gradient is what stands at that place,
 # and going back is putting it where it came from:
 #
 # $$
-# dq_{n, \, hd+i} = dS_{h,n,i}
+# dq_{n, \, hd+i} = dQ_{h,n,i}
 # $$
 #
 # Read as matrices: splitting is a permutation $P$ of $N E$ numbers, its gradient $P^T$, and for a
@@ -403,7 +403,7 @@ agree("dwo", dy.T @ M, slopes(lambda w: (dy * (M @ w.T)).sum(), wo))
 # steps have to be undone, in the opposite order: first the exchange, then the cut.
 
 # %%
-push = rng.standard_normal(q.shape)  # dS
+push = rng.standard_normal(q.shape)  # dQ
 put_back = np.zeros((N, E))
 for h, n, i in np.ndindex(*push.shape):
     put_back[n, h * d + i] = push[h, n, i]

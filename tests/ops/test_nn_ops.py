@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import standin
+from ops.cases_nn import splitmix
 
 from scratchlm import Tensor, ops
 from scratchlm import functional as F
 from scratchlm.ops import special
 from scratchlm.ops.special import erf
+from scratchlm.ops.splitmix import keep_mask
 
 RNG = np.random.default_rng(0)
 START = RNG.bit_generator.state
@@ -542,6 +545,23 @@ def test_attention_dropout_draws_once_and_keeps_the_mean() -> None:
         np.testing.assert_array_equal(a, b)
     assert rng.bit_generator.state == before, "backward drew random numbers"
     np.testing.assert_allclose(weights.sum(axis=-1), 1)  # the weights returned are undropped
+
+
+def test_numbers_without_a_state() -> None:
+    """Those of the generator that has one, whose first numbers for this seed are well known."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert splitmix(1234567, 4) == known
+    for p in (0.0, 0.2, 0.5, 0.999):
+        for seed in (0, 1234567, 2**64 - 1):
+            like = np.zeros((3, 4, 5), np.float32)
+            kept = np.array([z >= p * 2**64 for z in splitmix(seed, like.size)])
+            mask = keep_mask(seed, p, like)
+            assert mask.dtype == np.float32
+            expected = kept.reshape(like.shape) / (1 - p)
+            np.testing.assert_allclose(mask, expected, rtol=1e-6)
+    there = keep_mask(7, 0.5, standin.asarray(np.zeros((6, 7))))
+    np.testing.assert_array_equal(there.get(), keep_mask(7, 0.5, np.zeros((6, 7))))
+    assert keep_mask(7, 0.5, np.zeros((0, 3))).shape == (0, 3)
 
 
 # -- on tensors ------------------------------------------------------------------------------------

@@ -242,7 +242,9 @@ def _links(words: str, lesson: Lesson, pages: Pages) -> str:
 
 
 def linked_card(html: str, lesson: Lesson, pages: Pages) -> str:
-    """The card's HTML with its prerequisites as links, and with the files that the page offers."""
+    """The card's HTML with links: to its prerequisites, to the index of formulas, and to the files
+    that the page offers.
+    """
     numbers = ", ".join(f"{n:02}" for n in lesson.prerequisites)
     plain = f"<tr><td>before it</td><td>{numbers or 'none'}</td></tr>"
     if plain not in html:
@@ -253,12 +255,19 @@ def linked_card(html: str, lesson: Lesson, pages: Pages) -> str:
         for n in lesson.prerequisites
     ]  # fmt: skip
     row = f"<tr><td>before it</td><td>{', '.join(needs) or 'none'}</td></tr>"
+    cited = [f'<a href="../formulas.html#{_slug(d)}">{escape(d)}</a>' for d in lesson.documents]
     files = [
         f'<a href="../files/{lesson.name}/{file}" download>{words}</a>'
         for file, words in offered(lesson).items()
     ]
     take = f"<tr><td>take with you</td><td>{', '.join(files)}</td></tr></tbody>"
+    html = html.replace(f"<td>{', '.join(lesson.documents)}</td>", f"<td>{', '.join(cited)}</td>")
     return html.replace(plain, row).replace("</tbody>", take)
+
+
+def _slug(document: str) -> str:
+    """The anchor that Sphinx makes of a heading: ``D1 §2.4 step 5`` becomes ``d1-2-4-step-5``."""
+    return re.sub(r"[^a-z0-9]+", "-", document.lower()).strip("-")
 
 
 def offered(lesson: Lesson) -> dict[str, str]:

@@ -257,6 +257,9 @@ def test_the_card_has_its_prerequisites_as_links(lesson):
     html = book.linked_card(to_html(card), later, {1: first, 4: later})
     assert '<td><a href="01_scale.html">01 Scaling</a></td>' in html
     assert '<a href="../files/04_later/04_later.ipynb" download>' in html
+    cited = Output("table", "01", rows=[["before it", "none"], ["documents", "D5 §4.1"]])
+    html_of_first = book.linked_card(to_html(cited), first, {1: first})
+    assert '<td><a href="../formulas.html#d5-4-1">D5 §4.1</a></td>' in html_of_first
     assert "<td>01</td>" in book.linked_card(to_html(card), later, {})  # no such page: no link
     other = to_html(Output("table", "", rows=[["before it", "nothing"]]))
     assert book.linked_card(other, later, {1: first}) == other

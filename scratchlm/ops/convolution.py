@@ -68,7 +68,7 @@ def conv2d(
         TypeError: an option that is no integer.
 
     Source: LeCun et al. 1989, §3 and 1998, §II; Goodfellow et al. 2016, eq. 9.6. D1 §2.2.2 names
-    it, without a formula. Columns: Chellapilla et al. 2006, §2.
+    it, without a formula. Columns: Chellapilla et al. 2006.
     """
     (s, t), (up, left), (δ, ε), groups = _options(stride, padding, dilation, groups)
     _check_shapes(x, weight, bias, groups)

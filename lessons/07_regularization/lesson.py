@@ -977,7 +977,7 @@ assert outcome["still on after training"][2] > outcome["right"][2] + 0.05
 assert outcome["mask drawn again"][0] > outcome["right"][0] + 0.1
 
 # %% [markdown]
-# - **Not scaled**: the training loss is as good as the right one's. In use the sums are twice what the
+# - **Not scaled**: the training loss is nearly as good as the right one's. In use the sums are twice what the
 #   network is used to, so it is far too sure of itself, on unseen text above all.
 # - **Mask drawn again**: gradients go to units that had no part in the prediction. It learns, and the
 #   training loss itself is worse.

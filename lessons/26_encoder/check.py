@@ -193,8 +193,8 @@ EACH = 12  # weights of a layer
 
 
 def weights(rng, C, D):
-    square = [rng.standard_normal((C, C)) for _ in range(4)]
-    feed = [rng.standard_normal(shape) for shape in ((D, C), (D,), (C, D), (C,))]
+    square = [0.6 * rng.standard_normal((C, C)) for _ in range(4)]
+    feed = [0.6 * rng.standard_normal(shape) for shape in ((D, C), (D,), (C, D), (C,))]
     return [*square, *feed, *(rng.standard_normal(C) for _ in range(4))]
 
 

@@ -147,8 +147,8 @@ assert right(model) > 0.99
 #
 # What differs:
 #
-# 1. **There are no positions** in the list. Section 9 computes, to the last digit, what an encoder
-#    without them can and cannot do.
+# 1. **There are no positions** in the list. Section 9 computes how much the best encoder
+#    without them can get right.
 # 2. **An embedding adds no nonlinearity.** It picks rows of a table, and that is a product with a
 #    matrix of ones and zeros: $E_x = O E$. The nonlinearity comes later.
 # 3. The list of §4.2 has no feed-forward network (§4.1 has one), and no norm.
@@ -182,7 +182,7 @@ def LN(x):
 
 
 def say(name, value):
-    rows = ["(" + ", ".join(f"{v + 0.0:7.4f}" for v in row) + ")" for row in np.atleast_2d(value)]
+    rows = ["(" + " ".join(f"{v + 0.0:7.4f}" for v in row) + ")" for row in np.atleast_2d(value)]
     print(f"  {name:10} " + "  ".join(rows))
     return value
 
@@ -329,8 +329,8 @@ def agree(name, mine, measured):
 # dx_{ie} = \sum_c dy_c \frac{m_i}{n} \delta_{ce} = \frac{m_i}{n} dy_e
 # $$
 #
-# In matrix form $y = \frac{1}{n} m^T x$ and $dx = \frac{1}{n} m \, dy$, a column times a row. Every
-# word gets the same, and padding gets 0.
+# In matrix form $n \, y = m^T x$ and $n \, dx = m \, dy$, a column times a row. Every word gets the
+# same, and padding gets 0.
 
 # %%
 dy = rng.standard_normal((2, C))

@@ -64,7 +64,8 @@ def layer(x, wq, wk, wv, wo, w1, b1, w2, b2, gain1, shift1, gain2, shift2, *, he
 
 def encoder(x, *weights, heads, padding=None):
     """h_0 = x, h_l = layer(h_{l-1}, its 12 weights), y = h_L.  Keys at padding are not seen."""
-    mask = None if padding is None else ~padding[..., None, None, :]  # [..., N] -> [..., 1, 1, N]
+    # [..., N] -> [..., 1, 1, N]: for all heads, for all queries
+    mask = None if padding is None else ~padding[..., None, None, :]
     h, vjps = x, []
     for first in range(0, len(weights), 12):
         h, vjp_layer = layer(h, *weights[first : first + 12], heads=heads, mask=mask)

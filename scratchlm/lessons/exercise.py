@@ -123,6 +123,19 @@ class Raised:
     todo: bool = field(compare=False, default=False)
 
 
+class _Lazily(dict[int, Observation]):
+    """What is seen in each case, looked at when it is asked for: most often the first one tells."""
+
+    def __init__(self, exercise: Exercise, function: Any, cases: list[Case]) -> None:
+        super().__init__()
+        self._exercise, self._function, self._cases = exercise, function, cases
+
+    def __missing__(self, number: int) -> Observation:
+        seen = self._exercise.observe(self._function, self._cases[number], number)
+        self[number] = seen
+        return seen
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A function that a student writes.
@@ -260,23 +273,23 @@ class Exercise:
         """
         partly = None
         for mistake in self.mistakes:
-            theirs = [self.observe(mistake.function, case, i) for i, case in enumerate(cases)]
-            pairs = list(zip(mine, theirs, strict=True))
-            if all(self._difference(seen, other) is None for seen, other in pairs):
+            theirs = _Lazily(self, mistake.function, cases)
+            if all(self._difference(seen, theirs[i]) is None for i, seen in enumerate(mine)):
                 return mistake
-            if partly is None and label != "raised" and self._alike(label, pairs, right):
+            if partly is None and label != "raised" and self._alike(label, mine, theirs, right):
                 partly = mistake
         return partly
 
     def _alike(
-        self, label: str, pairs: list[tuple[Observation, Observation]], right: list[Observation]
+        self, label: str, mine: list[Observation], theirs: _Lazily, right: list[Observation]
     ) -> bool:
-        """Whether both of each pair show the same ``label``, and what comes before it is right."""
-        for (mine, other), true in zip(pairs, right, strict=True):
+        """Whether both show the same ``label`` in every case, and what comes before it is right."""
+        for i, (seen, true) in enumerate(zip(mine, right, strict=True)):
+            other = theirs[i]
             for name in true:
-                if name == "raised" or name not in mine or name not in other:
+                if name == "raised" or name not in seen or name not in other:
                     return False
-                expected = mine[name] if name == label else true[name]
+                expected = seen[name] if name == label else true[name]
                 if difference(other[name], expected, self.rtol, self.atol) is not None:
                     return False
                 if name == label:

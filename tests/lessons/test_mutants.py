@@ -106,9 +106,9 @@ def test_what_the_stub_holds_is_given():
 
 
 def test_every_mutant_is_another_program_that_can_be_read():
-    source = Path(mutants.__file__).read_text(encoding="utf-8")
+    source = (lessons_root() / "28_fused_attention" / "solution.py").read_text(encoding="utf-8")
     found = mutants.mutants(source)
-    assert len(found) > 300
+    assert len(found) > 200
     programs = {each.program for each in found}
     assert len(programs) == len(found)
     assert ast.unparse(ast.parse(source)) not in programs

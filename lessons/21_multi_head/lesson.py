@@ -617,8 +617,8 @@ assert four[-20:].mean() < 0.05
 #
 # ### As printed
 #
-# Taken as Python, the lines of D2 §3.5 do not run. Two of the reasons are worth seeing, since they
-# are not what one expects:
+# Taken as Python, the lines of D2 §3.5 do not run: a list has no transpose. And one of them does
+# something else than it seems to:
 
 # %%
 first = second = [0, 0, 0]
@@ -806,12 +806,13 @@ def as_mix(function):
 
 wrong = exercises(21)["multi_head"].mistake
 square = [rng.standard_normal(shape) for shape in ((2, 4, 6), *[(6, 6)] * 4)]
-rows = []
+learned, rows = {}, []
 for name in ("only the queries reach x", "gradients merged by reshape", "output projection skipped in backward",
              "weight gradients transposed"):  # fmt: skip
     report = gradcheck(partial(wrong(name).function, heads=2), *square)
     bad = [each.name for each in report.inputs if not each.ok]
-    rows.append([name, learn(as_mix(wrong(name).function))[1][-20:].mean(), ", ".join(bad)])
+    learned[name], losses = learn(as_mix(wrong(name).function))
+    rows.append([name, losses[-20:].mean(), ", ".join(bad)])
     assert bad
 table(rows, columns=["version", "loss, last 20 steps", "gradient check: wrong"], digits=3)
 backward_rests = {row[0]: row[1] for row in rows}
@@ -823,9 +824,31 @@ assert backward_rests["output projection skipped in backward"] < 0.1
 # %% [markdown]
 # Two of the four learn the task to the end. Where only the queries reach $x$, all weights still have
 # right gradients, and one layer needs no more. Where $W^O$ is skipped, the heads get $dy$ itself
-# instead of $dy \, W^O$, and $W^O$, whose own gradient is right, turns until the two point the same
-# way (Lillicrap et al. 2016 call it feedback alignment). In both, the check names $x$ and more at
-# once. The loss names nothing.
+# instead of $dy \, W^O$. But the gradient of $W^O$ itself is right, and it turns toward the identity,
+# so that the two come to point the same way (Lillicrap et al. 2016 call it feedback alignment). Here is
+# the cosine between $W^O$ and the identity, which is near 0 for any matrix that has no reason to be
+# like it:
+
+
+# %%
+def likeness(model):
+    W = model.o.weight.data
+    return float(np.trace(W) / (np.linalg.norm(W) * math.sqrt(len(W))))
+
+
+skipped = learned["output projection skipped in backward"]
+turned = {
+    "at the start": Lookups(mixing, 2),
+    "learned, right backward": two_model,
+    "learned, skipped": skipped,
+}
+for name, model in turned.items():
+    print(f"{name:24} {likeness(model):5.2f}")
+assert abs(likeness(two_model)) < 0.15
+assert likeness(skipped) > 0.2
+
+# %% [markdown]
+# In both, the check names $x$ at once. The loss names nothing.
 
 # %% [markdown]
 # ## 10. Your turn

@@ -397,6 +397,25 @@ assert all(
 # \end{aligned}
 # $$
 #
+
+# %%
+q, k, v = (rng.standard_normal((1, 4, 2)) for _ in range(3))  # one head, four positions
+seen = np.array([True, True, False, False])  # keys 2 and 3 are padding
+(_, A), vjp = ops.attention(q, k, v, mask=seen, return_weights=True)
+dy1 = rng.standard_normal((1, 4, 2))
+dv = A.swapaxes(-1, -2) @ dy1  # dv_m = Σ_n A_nm dy_n
+dA = dy1 @ v.swapaxes(-1, -2)
+dS = A * (dA - (dA * A).sum(axis=-1, keepdims=True))
+dk = dS.swapaxes(-1, -2) @ q / math.sqrt(2)  # dk_m = Σ_n dS_nm q_n / √d
+print("dv:", dv[0].round(3).tolist())
+print("dk:", dk[0].round(3).tolist())
+theirs = vjp(dy1, None)
+assert np.allclose(dk, theirs[1], atol=1e-14)
+assert np.allclose(dv, theirs[2], atol=1e-14)
+assert (dv[0, 2:] == 0).all()
+assert (dk[0, 2:] == 0).all()
+
+# %% [markdown]
 # So no word sends a gradient to padding. What a padded row does get comes from itself: its query,
 # its residual, its feed-forward network. All of these hand on $G_{l,m}$, the row's own gradient, and
 # $0$ stays $0$. At the top the mean has set it to 0 (step 1). Hence
@@ -483,6 +502,11 @@ assert np.abs(lost - dE)[1].max() > 0.1
 
 # %%
 order = np.array([2, 0, 3, 1])
+_, A = ops.attention(q, k, v, return_weights=True)[0]
+y2, A2 = ops.attention(q[:, order], k[:, order], v[:, order], return_weights=True)[0]
+assert np.allclose(A2, A[:, order][:, :, order], atol=1e-15)  # A'_nm = A_π(n)π(m)
+assert np.allclose(y2, (A @ v)[:, order], atol=1e-15)  # y'_n = y_π(n)
+
 straight = encoder(x, *W, heads=HEADS)[0]
 shuffled = encoder(x[:, order], *W, heads=HEADS)[0]
 distance = np.abs(shuffled - straight[:, order]).max()
@@ -561,14 +585,30 @@ with style():
         axes[number][0].set_ylabel(f"layer {number + 1}\nquery")
     bar = fig.colorbar(axes[0][0].images[0], ax=axes, shrink=0.8)
     bar.set_label("attention weight")
-show(fig, alt="Twelve attention maps, two layers at six steps. The upper layer stays pale and blurred. "
-              "The lower layer is even at step 0; an anti-diagonal appears in it and is bright from "
-              "about step 140 on.")  # fmt: skip
+show(fig, alt="Twelve attention maps, two layers at six steps. At step 0 all are even. The upper row "
+              "becomes a broad pale band from corner to corner and stays so. The lower row has two "
+              "pale corners at step 50, a band at step 80, and a sharp bright anti-diagonal from step "
+              "110 on.")  # fmt: skip
 
 # %% [markdown]
 # The second layer learns the anti-diagonal: query 0 looks at key 11, query 1 at key 10. It begins
 # at the corners (step 50: "the other end"), becomes a band, and then a line. The first layer stops
-# at the band: one sharp layer is enough.
+# at the band. Is it needed? Let us take the attention of one layer away from the trained model, by
+# setting its last matrix to 0.
+
+# %%
+without = {}
+for number, block in enumerate(model.encoder.layers, start=1):
+    weight = block.self_attn.out_proj.weight
+    kept_weight, weight.data = weight.data, np.zeros_like(weight.data)
+    without[number] = right(model)
+    weight.data = kept_weight
+    print(f"without the attention of layer {number}: {without[number]:.1%} of the digits are right")
+assert without[1] > 0.9 > 0.3 > without[2]
+
+# %% [markdown]
+# One sharp layer is nearly enough. A map tells where a layer looks; only taking it away tells
+# whether anything depends on it.
 #
 # Here is the map of layer 2, alone and larger. Move the slider: over how many keys does a query
 # spread its weight at step 80, at 100, at 140? And is the line straight from the beginning?
@@ -653,7 +693,7 @@ with style():
         ax.grid(True)
         ax.legend()
 show(fig, alt="Left: the weight of layer 2 on the anti-diagonal is at the even value of 0.08 for some "
-              "forty steps, then rises to 0.9 within sixty; layer 1 ends below 0.3. Right: with "
+              "forty steps, then rises to 0.9 within ninety; layer 1 ends below 0.2. Right: with "
               "positions the share of right digits rises to 1 in the same steps; without positions and "
               "as printed it stays at about 0.27.")  # fmt: skip
 
@@ -922,7 +962,7 @@ for name in trials:
     assert (told[name][4] > 0.1) == (name not in ("none", *leaks))
 for name in ("mean over all", "padding not masked", "queries masked", "gradient not divided",
              "last layer's vjp for all", "backward in the order of forward"):  # fmt: skip
-    assert abs(told[name][1] - told["none"][1]) < 0.06
+    assert abs(told[name][1] - told["none"][1]) < 0.1
 assert told["gradients last layer first"][0] > told["none"][0] + 0.1
 
 # %% [markdown]

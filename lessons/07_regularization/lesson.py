@@ -463,7 +463,7 @@ for p_drop in (0.1, 0.5, 0.8):
 # = \left( t_n - \sum_j x_{nj} w_j \right)^2 + \mathrm{Var}\left[ \sum_j c_{nj} x_{nj} w_j \right]
 # $$
 #
-# The draws are independent, so variances add, and each is known from step 2:
+# The draws are independent, so variances add, and each is known from formula (7.11):
 #
 # $$
 # \mathrm{Var}\left[ \sum_j c_{nj} x_{nj} w_j \right] = \frac{p}{1 - p} \sum_j x_{nj}^2 w_j^2
@@ -537,7 +537,8 @@ assert left["L2 in Adam"][1] < 0.3
 #
 # ### Step 5: a target that can be reached
 #
-# The loss of logits $z$ against any target $q$ that sums to 1:
+# The loss of logits $z$ against any target $q$ that sums to 1, of which formula (5.3) is the case of a
+# one-hot $q$:
 #
 # $$
 # L = -\sum_i q_i \log p_i = \log \sum_j e^{z_j} - \sum_i q_i z_i

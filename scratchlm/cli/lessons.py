@@ -183,7 +183,7 @@ def read(
 
             webbrowser.open(target.resolve().as_uri())
         return
-    shown = Group(*render.terminal(cells))
+    shown = Group(*render.terminal(lesson, cells))
     if pager and sys.stdout.isatty() and os.name == "posix":
         os.environ.setdefault("LESS", "-RF")
         with console.pager(styles=True):

@@ -34,6 +34,7 @@ _NOT_PROSE = re.compile(
     r"(```.*?```|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\$|\[[^\]]*\]\([^)]*\))", re.DOTALL
 )
 _LESSONS = re.compile(r"\b[Ll]essons?\s+\d\d(?:(?:,|,?\s+(?:and|or|to))\s+\d\d)*\b")
+_FORMULA = re.compile(r"\b[Ff]ormula\s+\((\d{1,2})\.(\d{1,2})\)")
 _DISPLAY = re.compile(r"^\$\$\n(.*?)\n\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -125,6 +126,20 @@ def numbered(text: str, lesson: Lesson, first: int = 1) -> str:
     return _DISPLAY.sub(label, text)
 
 
+def labeled(cells: Iterable[Cell], lesson: Lesson) -> list[Cell]:
+    """The cells, with labels in those that :func:`formula_cells` names."""
+    cells = list(cells)
+    with_numbers = {id(cell) for cell in formula_cells(cells)}
+    ready, first = [], 1
+    for cell in cells:
+        text = cell.text
+        if id(cell) in with_numbers:
+            text = numbered(text, lesson, first)
+            first += len(_DISPLAY.findall(cell.text))
+        ready.append(Cell(cell.kind, text, cell.line, cell.outputs))
+    return ready
+
+
 def shown_number(label: str) -> str:
     """``eq-05-2`` is shown as ``(5.2)``."""
     _, lesson, count = label.split("-")
@@ -144,12 +159,17 @@ def formula_cells(cells: Iterable[Cell]) -> list[Cell]:
     return found
 
 
+def numbered_formulas(lesson: Lesson) -> list[str]:
+    """The LaTeX of the formulas of a lesson that have numbers, in order."""
+    cells = formula_cells(page.read_cells(lesson.folder / "lesson.py"))
+    return [match[1] for cell in cells for match in _DISPLAY.finditer(cell.text)]
+
+
 def place(formula: Formula, lesson: Lesson) -> tuple[str, str]:
     """Where a formula stands on its lesson's page: its anchor, and its number if it has one."""
-    wanted = [_bare(part) for part in re.split(r"\\q?quad", formula.latex)]
-    cells = formula_cells(page.read_cells(lesson.folder / "lesson.py"))
-    blocks = [match[1] for cell in cells for match in _DISPLAY.finditer(cell.text)]
-    likeness = [_coverage(wanted[0], _bare(block)) for block in blocks]
+    wanted = _bare(re.split(r"\\q?quad", formula.latex)[0])
+    blocks = numbered_formulas(lesson)
+    likeness = [_coverage(wanted, _bare(block)) for block in blocks]
     best = max(range(len(blocks)), key=likeness.__getitem__, default=0)
     if blocks and likeness[best] >= ALIKE:
         label = f"eq-{lesson.number:02}-{best + 1}"
@@ -219,10 +239,29 @@ def _entry(formula: Formula, lesson: Lesson) -> list[str]:
 
 
 def linked(text: str, lesson: Lesson, pages: Pages) -> str:
-    """Markdown in which "lesson 05" and "lessons 05 and 19" are links, where there is a page."""
+    """Markdown in which "lesson 05", "lessons 05 and 19" and "formula (5.2)" are links, where there
+    is such a page.
+
+    Raises:
+        ValueError: the lesson has no formula of that number.
+    """
     parts = _NOT_PROSE.split(text)
-    parts[::2] = [_LESSONS.sub(lambda m: _links(m[0], lesson, pages), part) for part in parts[::2]]
+    for i in range(0, len(parts), 2):
+        parts[i] = _LESSONS.sub(lambda m: _links(m[0], lesson, pages), parts[i])
+        parts[i] = _FORMULA.sub(lambda m: _formula_link(m, lesson, pages), parts[i])
     return "".join(parts)
+
+
+def _formula_link(match: re.Match[str], lesson: Lesson, pages: Pages) -> str:
+    target, number = pages.get(int(match[1])), int(match[2])
+    if target is None:
+        return match[0]
+    if not 1 <= number <= (count := len(numbered_formulas(target))):
+        raise ValueError(
+            f"{lesson.name} names {match[0]}, but {target.name} has {count} numbered formulas"
+        )
+    file = "" if target == lesson else f"{target.name}.html"
+    return f'<a href="{file}#equation-eq-{target.number:02}-{number}">{match[0]}</a>'
 
 
 def _links(words: str, lesson: Lesson, pages: Pages) -> str:
@@ -305,17 +344,10 @@ def _shown(output: display.Output) -> dict[str, Any]:
 
 def book_notebook(lesson: Lesson, cells: Iterable[Cell], pages: Pages) -> str:
     """The notebook that Sphinx reads: numbered formulas, links, and what the cells have shown."""
-    cells = list(cells)
-    with_numbers = {id(cell) for cell in formula_cells(cells)}
-    ready, count = [], 1
-    for cell in cells:
-        text = cell.text
+    ready = labeled(cells, lesson)
+    for cell in ready:
         if cell.kind == "markdown":
-            if id(cell) in with_numbers:
-                text = numbered(text, lesson, count)
-                count += len(_DISPLAY.findall(cell.text))
-            text = linked(text, lesson, pages)
-        ready.append(Cell(cell.kind, text, cell.line, cell.outputs))
+            cell.text = linked(cell.text, lesson, pages)
     whole = json.loads(notebook(ready, outputs=True))
     for entry in whole["cells"]:
         for output in entry.get("outputs", ()):

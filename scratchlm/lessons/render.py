@@ -9,23 +9,27 @@ from typing import Any
 from rich.cells import cell_len
 
 from . import display, math
+from .book import labeled, shown_number
 from .index import Lesson
 from .page import Cell
 
 WIDTH = 72  # columns of a formula, so that it fits an ordinary terminal, indented
 
-_BLOCK = re.compile(r"^[ \t]*\$\$(.+?)\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
+# a formula, and the label behind it if it has a number
+_BLOCK = re.compile(
+    r"^[ \t]*\$\$(.+?)\$\$(?:[ \t]*\((eq-[\d-]+)\))?[ \t]*$", re.DOTALL | re.MULTILINE
+)
 # a formula may go on in the next line, but not beyond a paragraph
 _INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)((?:[^$\n]|\n(?!\s*\n))+?)(?<!\s)\$(?![\d$])")
 _CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
 
 
-def terminal(cells: list[Cell]) -> list[Any]:
+def terminal(lesson: Lesson, cells: list[Cell]) -> list[Any]:
     """What rich prints for a page."""
     from rich.padding import Padding
 
     shown: list[Any] = []
-    for cell in cells:
+    for cell in labeled(cells, lesson):
         if cell.kind == "markdown":
             shown += markdown(cell.text)
             continue
@@ -39,14 +43,24 @@ def markdown(text: str) -> list[Any]:
     """Markdown for the terminal: formulas in Unicode, those on lines of their own drawn large."""
     from rich.markdown import Markdown
     from rich.padding import Padding
+    from rich.table import Column, Table
     from rich.text import Text
 
     shown: list[Any] = []
-    for index, piece in enumerate(_BLOCK.split(text)):
-        if index % 2:
-            drawn = Text(_legible(piece, _drawn), style="bold cyan")
-            shown.append(Padding(drawn, (0, 0, 1, 6)))
-        elif piece.strip():
+    pieces = _BLOCK.split(text)  # text, formula, label or None, text, ...
+    for index, piece in enumerate(pieces):
+        if index % 3 == 1:
+            drawn, label = _legible(piece, _drawn), pieces[index + 1]
+            number = shown_number(label) if label else ""
+            formula: Any = Text(drawn, style="bold cyan")
+            if number and _columns(drawn) <= WIDTH - 12:  # there is room for it at the side
+                line = Table.grid(Column(), Column(vertical="middle"), padding=(0, 4))
+                line.add_row(formula, Text(number, style="dim"))
+                formula = line
+            elif number:
+                formula.append(f"\n{number}", style="not bold dim")
+            shown.append(Padding(formula, (0, 0, 1, 6)))
+        elif index % 3 == 0 and piece.strip():
             parts = _CODE.split(piece)
             parts[::2] = [_INLINE.sub(_inline, part) for part in parts[::2]]
             shown.append(Padding(Markdown("".join(parts), code_theme="ansi_dark"), (0, 0, 1, 0)))
@@ -99,9 +113,12 @@ def page(lesson: Lesson, cells: list[Cell]) -> str:
         return display.to_html(output)
 
     reader = MarkdownIt("commonmark", {"highlight": highlighted}).enable("table")
-    reader.use(dollarmath_plugin, renderer=formula, double_inline=True, allow_digits=False)
+    reader.use(
+        dollarmath_plugin, renderer=formula, double_inline=True, allow_digits=False,
+        label_renderer=lambda label: f'<span class="number">{shown_number(label)}</span>',
+    )  # fmt: skip
     body = []
-    for cell in cells:
+    for cell in labeled(cells, lesson):
         if cell.kind == "markdown":
             body.append(reader.render(cell.text))
             continue
@@ -143,6 +160,9 @@ math {{
   font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "TeX Gyre Termes Math",
     "DejaVu Math TeX Gyre", "Noto Sans Math", math;
 }}
+.math.block {{ display: flex; flex-direction: row-reverse; align-items: center; gap: 1em; }}
+.math.block math {{ flex: 1 1 auto; min-width: 0; }}
+.number {{ flex: none; opacity: .6; }}
 math[display=block] {{ margin: 1em 0; padding: .3em 0; font-size: 1.15em; overflow: auto hidden; }}
 math[display=block] mtable {{ math-style: normal; }}
 mtd[columnalign=right] {{ text-align: -webkit-right; }}

@@ -1,5 +1,6 @@
 """The HTML book, on the sample lesson; each promise of it with a fault that breaks it."""
 
+import io
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
+from rich.console import Console
 
-from scratchlm.lessons import all_lessons, book, display, figure, page, slider
+from scratchlm.lessons import all_lessons, book, display, figure, page, render, slider
 from scratchlm.lessons.display import Output, to_html
 
 BOOK = Path(__file__).parents[2] / "lessons" / "book"
@@ -227,6 +229,22 @@ def test_a_formula_is_found_where_it_stands(lesson, edit):
     assert book.place(formula, lesson) == ("formula", "")
 
 
+def test_formulas_have_their_numbers_in_the_terminal_and_in_a_page_of_its_own(lesson):
+    cells = page.read_cells(lesson.folder / "lesson.py")
+    for width in (60, 100):
+        console = Console(width=width, file=io.StringIO())
+        console.print(*render.terminal(lesson, cells))
+        assert console.file.getvalue().count("(1.1)") == 1
+    html = render.page(lesson, cells)
+    assert 'id="eq-01-1"' in html
+    assert '<span class="number">(1.1)</span>' in html
+    wide = "$$\n" + " + ".join(f"a_{{{i}}}" for i in range(18)) + "\n$$ (eq-01-2)"
+    console = Console(width=80, file=io.StringIO())
+    console.print(*render.markdown(wide))  # no room beside it: the number stands below
+    assert "a₁₇" in console.file.getvalue()
+    assert console.file.getvalue().rstrip().endswith("(1.2)")
+
+
 # ---------------------------------------------------------------- links and notebooks
 
 
@@ -241,8 +259,12 @@ def test_lessons_are_linked_in_prose_only(lesson):
         ("```\nlesson 04\n```", "```\nlesson 04\n```"),
         ("[lesson 04](elsewhere)", "[lesson 04](elsewhere)"),
         ("lesson 01, lesson 09, lesson 4", "lesson 01, lesson 09, lesson 4"),
+        ("by formula (1.1),", 'by <a href="#equation-eq-01-1">formula (1.1)</a>,'),
+        ("formula (9.1), (1.1)", "formula (9.1), (1.1)"),
     ]:
         assert book.linked(text, pages[1], pages) == expected
+    with pytest.raises(ValueError, match=r"names formula \(1.3\), but 01_scale has 1 numbered"):
+        book.linked("formula (1.3)", pages[1], pages)
 
 
 def page_lessons(lesson):

@@ -517,7 +517,8 @@ def op(*arrays):
     return cross_attention(*arrays, padding=lengths)
 
 
-report = gradcheck(op, two_x, two_m, *W)
+names = ["x", "memory", "wq", "wk", "wv", "wo"]
+report = gradcheck(op, two_x, two_m, *W, names=names)
 print(report)
 assert report
 at_padding = cross_attention(two_x, two_m, *W, padding=lengths)[1](two_x)[1][lengths]
@@ -771,7 +772,7 @@ table(
 )
 assert told["none"][0] < 0.3
 assert told["none"][2] > 0.6
-assert abs(told["no cross-attention"][0] - floor) < 0.08
+assert abs(told["no cross-attention"][0] - floor) < 0.1
 assert told["no cross-attention"][2] < 0.02
 assert told["targets not shifted"][0] < 0.01
 assert told["no causal mask"][0] < 0.05

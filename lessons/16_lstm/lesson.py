@@ -52,7 +52,7 @@ class Reader(nn.Module):
 
 
 def remember(distance, model=Reader, op="reference", steps=300, **options):
-    """Train it to name the first of distance + 1 symbols: the losses, and the share of right answers."""
+    """Train it to name the first of distance + 1 symbols: losses, share of right answers."""
     model = model(4, 32, 4, **options)
     optimizer = optim.Adam(model.parameters(), lr=3e-3)
     rng = np.random.default_rng(1)
@@ -87,9 +87,9 @@ assert max(right for _, right in list(hook.values())[:2]) < 0.35
 assert hook["LSTM, one bias set to 1"][1] > 0.95
 
 # %% [markdown]
-# Four symbols, so guessing is right in 25 %. The LSTM was invented for this very task, and as it
+# Four symbols, so guessing is right in 25 %. The LSTM was invented for tasks like this, and as it
 # comes out of the box it guesses. With one bias vector set to 1 it makes no mistake. This lesson
-# explains both rows.
+# explains both of its rows.
 
 # %% [markdown]
 # ## 3. Formula

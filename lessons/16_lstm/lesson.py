@@ -691,7 +691,7 @@ assert learned[0.0][1] < 0.35 < 0.95 < learned[2.0][1]
 # %% [markdown]
 # With 0 nothing is learned: hardly any gradient, so the gate never opens. That is why the *first*
 # value matters, though the bias is trained. With 1 it is on its way; how far it is after 300 steps
-# differs with the rounding of the machine (0.1 to 0.9 were seen). For 16 steps, take 2. In PyTorch there are two biases, and both
+# differs with the rounding of the machine (0.04 to 0.9 were seen). For 16 steps, take 2. In PyTorch there are two biases, and both
 # are added: 1 in each of them makes 2.
 
 # %% [markdown]

@@ -1356,25 +1356,33 @@ print(f"GPT-3 (175e9 weights, 300e9 tokens; Brown et al. 2020): {gpt3:.1e}, "
 # ### What backward keeps
 #
 # Everything that some `vjp` will need stays in memory from forward to backward. `tracemalloc` sees
-# how much that is:
+# how much that is. We ask it for the arrays alone, after the garbage has been collected, so that
+# nothing else that Python does meanwhile is counted:
 
 # %%
+import gc
 import tracemalloc
 
-tracemalloc.start()
+
+def bytes_of_arrays():
+    """All arrays that are alive, of those made since tracing began."""
+    gc.collect()
+    arrays = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
+    return sum(t.size for t in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
+
+
 with no_grad():
-    model(window[:8], after[:8])
-free = tracemalloc.get_traced_memory()[0]
+    model(window[:8], after[:8])  # what is set up in a first call is not kept for backward
+tracemalloc.start()
 result = model(window[:8], after[:8])
-kept = tracemalloc.get_traced_memory()[0] - free
+kept = bytes_of_arrays()
 tracemalloc.stop()
 per_block = 2 * 4 * 64 * 64 * 8 * 4  # attention weights: blocks · heads · T · T · texts · 4 bytes
 print(f"kept for {tokens} tokens: {kept / 2**20:.1f} MiB, {kept / tokens / 4 / C:.0f} numbers for "
       f"each token and feature; of that the attention weights {per_block / kept:.0%}, "
       f"one array of logits {tokens * V * 4 / kept:.0%}")  # fmt: skip
 print(f"GPT-2's logits are {50257 / 768:.0f} times as wide as its stream")
-assert kept > 10 * tokens * C * 4
-assert kept < 200 * tokens * C * 4
+assert 15 < kept / tokens / C / 4 < 100
 del result
 
 # %% [markdown]

@@ -20,6 +20,13 @@ def made(seed, *shape, D=5, scale=1.0, **options):
     return Case(x, *weights(rng, shape[-1], D), **options)
 
 
+def far(seed, *shape, **options):
+    """Scores of thousands, of both signs: exp of them is infinite, or 0."""
+    case = made(seed, *shape, **options)
+    x, wq, wk, *others = case.arguments
+    return Case(x, 100 * wq, 100 * wk, *others, **case.options)
+
+
 @st.composite
 def inputs(draw):
     leading = draw(st.sampled_from([(), (1,), (2,), (2, 1)]))
@@ -34,6 +41,8 @@ ALSO = [
     made(1, 2, 3, 4, norm_first=True),
     made(2, 2, 4, 3, D=3, norm_first=False),
     made(3, 4, 4, D=4, scale=10.0),
+    far(4, 4, 4),
+    far(5, 2, 3, 4, norm_first=False),
 ]
 
 
@@ -42,6 +51,24 @@ ALSO = [
 
 def causal(q, k, v):
     return ops.attention(q, k, v, causal=True)
+
+
+def without_maximum(q, k, v):
+    """The same by hand, with exp of the scores as they come."""
+    scale = q.shape[-1] ** -0.5
+    with np.errstate(all="ignore"):
+        scores = np.where(
+            np.tri(q.shape[-2], dtype=bool), scale * (q @ k.swapaxes(-1, -2)), -np.inf
+        )
+        A = np.exp(scores)
+        A = A / A.sum(axis=-1, keepdims=True)
+
+    def vjp(do):
+        dA = do @ v.swapaxes(-1, -2)
+        dS = scale * A * (dA - (dA * A).sum(axis=-1, keepdims=True))
+        return dS @ k, dS.swapaxes(-1, -2) @ q, A.swapaxes(-1, -2) @ do
+
+    return A @ v, vjp
 
 
 def all_three(q, k, v):
@@ -420,6 +447,12 @@ MISTAKES = [
         with_attention(mixed=ops.attention),
         "attention sees later positions: causal is not passed on",
         "change the last row of x: may the first row of y move?",
+    ),
+    Mistake(
+        "no maximum",
+        with_attention(mixed=without_maximum),
+        "where scores are large, exp overflows inside A: inf / inf is NaN",
+        "an attention of your own must hold for scores of thousands, too (lesson 19 has the case)",
     ),
     Mistake(
         "side by side",

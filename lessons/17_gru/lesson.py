@@ -117,8 +117,8 @@ assert share["GRU, bias 4"] > 0.1
 #
 # - **No update gate.** $i$ is computed, and no later line uses it. The last line squashes a mixture;
 #   nothing of $h$ gets through as it is. So the one thing that makes a GRU remember is missing.
-# - **$\sigma$ around the new state.** States are positive then, and a gradient loses three quarters
-#   or more at each step, since $\sigma' \le 1/4$.
+# - **$\sigma$ around the new state.** States are positive then, and its slope, $\sigma' \le 1/4$,
+#   takes three quarters or more of a gradient at each step.
 # - **$(1 - r) \odot x$.** The input is mixed with the state, unit by unit. They must be of
 #   one length for that, and a reset gate of 1 shuts the input out.
 # - **The loop never replaces $h$.** The new state gets another name, and each time starts
@@ -211,7 +211,8 @@ def gru_loops(x, h, W, U, b, c):
 
 
 # %% [markdown]
-# Then NumPy, a batch at once: this is the forward half of the solution. And the library's op.
+# Then NumPy, a batch at once: the first half of the solution. Leave its `vjp` for section 6. And the
+# library's op.
 
 # %%
 source(solution(17).gru_cell)
@@ -247,7 +248,7 @@ source(recurrent.gru_step)
 #
 # After the product, $r_k$ scales *row* $k$: unit $k$ looks away from all of the past. Before it,
 # $r_j$ scales *column* $j$: unit $j$ hides its past from all units. So these are different
-# functions, unless $U$ is diagonal. Measured, with the same weights:
+# functions, unless $U$ is diagonal or all $r$ are alike. Measured, with the same weights:
 
 # %%
 before, _ = ops.gru_cell(X, h0, *weights, reset_after=False)
@@ -828,7 +829,7 @@ assert good_share > 0.95
 assert printed_share < 0.4
 
 # %% [markdown]
-# The symptom: a loss that stays at $\ln 4 = 1.386$ from the first step to the last, and no error
+# The states are all positive. The symptom: a loss that stays at $\ln 4 = 1.386$ from the first step to the last, and no error
 # anywhere.
 #
 # ### Mistakes, trained
@@ -857,6 +858,7 @@ table(
 loss = {name: np.mean(losses[-10:]) for name, (_, losses, _) in broken.items()}
 for name in names[:3] + names[5:7]:
     assert loss[name] > 1.2
+assert loss["no slope at the candidate"] > 1.5
 assert 0.3 < loss["gates held constant"] < 1.3
 assert broken["straight way only"][2] > 0.95
 assert broken["always before"][2] > 0.95
@@ -866,8 +868,8 @@ assert broken["always before"][2] > 0.95
 #
 # - **No update gate**, **no straight way back**, **sign of dz**: guessing, to the last step. Take
 #   away the one path, or let its gate learn the wrong way round, and you have a plain network.
-# - **No slope at the candidate**: a loss that rises *above* guessing. The gradient does not shrink
-#   where tanh is flat, so steps are taken that change nothing and add up.
+# - **No slope at the candidate**: a loss that rises *above* guessing. Where tanh is flat the true
+#   gradient is nearly 0; this one is not, and the weights are pushed on and on.
 # - **Gates held constant**: the candidates learn, and a part of the answers comes right. This is the
 #   dangerous kind: a curve that falls and levels off looks like a model that is too small.
 # - **Straight way only**: it learns this task! Everything else that comes back is dropped, and
@@ -882,8 +884,8 @@ print(f"z and 1 - z swapped, bias -1: {found:.0%} right")
 assert found > 0.95
 
 # %% [markdown]
-# - **Always before** learns just as well: either placement can be trained. What cannot be done is to
-#   train one and run the other. Here are the weights that had 100%, read in four ways:
+# - **Always before** learns just as well: either placement can be trained. But weights trained in one
+#   and run in the other are another function. Here are the weights that had 100%, read in four ways:
 
 # %%
 read_as = {"as trained": good_share}
@@ -895,12 +897,14 @@ with scratchlm.use(gru=swapped):
 with scratchlm.use(gru=sequence(mistakes.mistake("gates exchanged").function)):
     read_as["gates exchanged"] = right_answers(good)
 table([[how, f"{found:.0%}"] for how, found in read_as.items()], columns=["read", "right answers"])
-assert read_as["z and 1 - z swapped"] < 0.5
+assert read_as["reset before the product"] > 0.95
+assert read_as["z and 1 - z swapped"] < 0.6
 assert read_as["gates exchanged"] < 0.9
 
 # %% [markdown]
-# No shape complains, in any of the rows. How much the placement matters depends on the weights;
-# section 12 has weights where it is nearly everything.
+# No shape complains, in any of the rows. The last two are found out. The wrong placement is not: for
+# this task the reset gate hardly matters. That makes it a mistake which hides in a small test;
+# section 12 has weights where the placement is nearly everything.
 #
 # ### What the gates do
 #
@@ -946,13 +950,13 @@ show(
 most = kept[..., order[:8]].mean(axis=(1, 2))
 print(f"the 8 that keep most: {most[0]:.2f} at time 1, {most[1]:.2f} at time 2")
 at_first, later = kept[0].mean(axis=0), kept[1:].mean(axis=(0, 1))  # [24]
-print("units that are open at time 1 and mostly closed later:", (at_first < later - 0.2).sum())
+print("units whose z is clearly lower at time 1 than later, of 24:", (at_first < later - 0.2).sum())
 assert most[1] > most[0] + 0.2
 
 # %% [markdown]
 # Dark once, at the beginning, and light from then on: write the first symbol, then hold it. Nobody
-# has told the network when the first symbol comes; it sees that its state is still 0. Not all rows
-# are like that. A third of the units would do for four symbols, and the others do as they please.
+# has told the network when the first symbol comes; it can see that its state is still 0. Not all rows
+# are like that: the lowest ones replace their state all the time, and carry nothing far.
 #
 # ### Two about numbers
 #
@@ -1059,7 +1063,7 @@ assert counted == {True: 1, False: 2}
 # ### Seven hundred nineteen
 #
 # A network that reads letters and writes digits. *seventeen* has nine letters and two digits, *nine
-# hundred* twelve letters and three digits. Nobody tells it which letters make which digit: no
+# hundred* eleven letters and three digits. Nobody tells it which letters make which digit: no
 # alignment. One GRU reads all letters; its last state is the first state of a second GRU, which
 # writes digits until it writes an end sign (Sutskever et al. 2014; Cho et al. 2014 invented the
 # GRU for it). There are a thousand numbers below one thousand: it trains on 800 and has to read
@@ -1172,7 +1176,8 @@ print(f"the same weights with the reset gate before the product: {other:.0%} of 
 for layer in (mine.reader, mine.writer):
     layer.options["reset_after"] = True
 assert score(mine, unseen) > 0.9  # recorded with the seeds 0 and 1: 96%, and 2% for the plain one
-assert score(plain, unseen) < 0.3
+assert score(plain, known) < 0.3
+assert other > 0.6  # recorded: 92%
 
 # %% [markdown]
 # Numbers that it has never seen, 96% right. The plain network, with the same training, can

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         text,
         train,
     )
+    from .models import load_pretrained
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ __all__ = [
     "implementation",
     "interpret",
     "is_grad_enabled",
+    "load_pretrained",
     "models",
     "nn",
     "no_grad",
@@ -63,6 +65,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load_pretrained":
+        return importlib.import_module(".models", __name__).load_pretrained
     if name in __all__:  # and not here yet: one of the parts that load when first used
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

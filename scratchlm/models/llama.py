@@ -1,0 +1,181 @@
+"""Llama: the decoder-only transformer as Touvron et al. 2023 published it.
+
+Shapes in the comments: B sequences of T tokens, width C = n_embd, H heads of queries and G of keys
+and values, of d each, V words. Differences from GPT-2: positions are rotations of q and k (RoPE,
+the pairs being i and i + d/2), the norm takes no mean away, the feed-forward is gated (SwiGLU),
+several heads of queries share one of keys and values, and there are no biases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..nn import Attention, Embedding, Linear, Module, ModuleList, RMSNorm, RotaryPositions
+from ..nn.attention import merge_heads, split_heads
+from ._common import Config, token_ids
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig(Config):
+    """The sizes of a Llama; the defaults are SmolLM2's smallest (134.5M parameters).
+
+    Raises:
+        TypeError, ValueError: sizes that are no positive integers, heads that can not be shared or
+            turned; one message names all.
+    """
+
+    vocab_size: int = 49152
+    block_size: int = 8192  # the longest sequence
+    n_layer: int = 30
+    n_head: int = 9
+    n_kv_head: int | None = 3  # divides n_head; None: as many
+    n_embd: int = 576
+    n_inner: int = 1536  # the width inside the feed-forward
+    head_dim: int | None = None  # d; None: n_embd / n_head
+    rope_base: float = 100000.0
+    eps: float = 1e-5  # of the norms
+    bias: bool = False  # in attention
+    mlp_bias: bool = False
+    dropout: float = 0.0  # of attention weights
+    tie_weights: bool = True  # the output layer is the token table
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.n_kv_head is None:
+            object.__setattr__(self, "n_kv_head", self.n_head)
+        if self.head_dim is None:
+            try:
+                whole, rest = divmod(self.n_embd, self.n_head)
+            except (TypeError, ZeroDivisionError):
+                whole, rest = 2, 0  # n_head or n_embd is to blame, and is named below
+            object.__setattr__(self, "head_dim", max(whole, 1))
+            if rest:
+                problems.append(
+                    f"n_embd={self.n_embd} does not split evenly into n_head={self.n_head} heads; "
+                    "head_dim= sets their width apart from it"
+                )
+        sizes = "vocab_size block_size n_layer n_head n_kv_head n_embd n_inner head_dim"
+        if all(isinstance(n, int) and n > 0 for n in (self.n_kv_head, self.n_head, self.head_dim)):
+            assert self.n_kv_head is not None
+            assert self.head_dim is not None
+            if self.n_head % self.n_kv_head:
+                problems.append(f"n_head={self.n_head} can not share n_kv_head={self.n_kv_head}")
+            if not problems and self.head_dim % 2:
+                problems.append(f"head_dim={self.head_dim} is odd, and rotations turn pairs")
+        self._refuse(problems, sizes=sizes, shares="dropout", above_0="eps rope_base")
+
+
+class SelfAttention(Module):
+    """Causal attention of H heads of queries to G of keys, turned by their positions."""
+
+    def __init__(self, config: LlamaConfig, rotary: RotaryPositions, **kind: Any) -> None:
+        C, H, G, d = config.n_embd, config.n_head, config.n_kv_head, config.head_dim
+        assert G is not None
+        assert d is not None
+        self.n_head = H
+        self.n_kv_head = G
+        self.q_proj = Linear(C, H * d, config.bias, **kind)
+        self.k_proj = Linear(C, G * d, config.bias, **kind)
+        self.v_proj = Linear(C, G * d, config.bias, **kind)
+        self.o_proj = Linear(H * d, C, config.bias, **kind)
+        self.rotary = rotary
+        self.attend = Attention(causal=True, dropout=config.dropout, rng=kind["rng"])
+
+    def forward(self, x: Any) -> Any:
+        q = self.rotary(split_heads(self.q_proj(x), self.n_head))  # [B, T, C] -> [B, H, T, d]
+        k = self.rotary(split_heads(self.k_proj(x), self.n_kv_head))  # [B, T, C] -> [B, G, T, d]
+        v = split_heads(self.v_proj(x), self.n_kv_head)
+        return self.o_proj(merge_heads(self.attend(q, k, v)))  # [B, H, T, d] -> [B, T, C]
+
+
+class MLP(Module):
+    """``y = W_down (silu(W_gate x) * W_up x)``: SwiGLU (Shazeer 2020, eq. 6)."""
+
+    def __init__(self, config: LlamaConfig, **kind: Any) -> None:
+        self.gate_proj = Linear(config.n_embd, config.n_inner, config.mlp_bias, **kind)
+        self.up_proj = Linear(config.n_embd, config.n_inner, config.mlp_bias, **kind)
+        self.down_proj = Linear(config.n_inner, config.n_embd, config.mlp_bias, **kind)
+
+    def forward(self, x: Any) -> Any:
+        return self.down_proj(F.swiglu(self.gate_proj(x), self.up_proj(x)))  # [B, T, C]
+
+
+class Block(Module):
+    """One layer: positions exchange what they know, then each thinks it over."""
+
+    def __init__(self, config: LlamaConfig, rotary: RotaryPositions, **kind: Any) -> None:
+        norm = {"eps": config.eps, "dtype": kind["dtype"]}
+        self.input_layernorm = RMSNorm(config.n_embd, **norm)
+        self.self_attn = SelfAttention(config, rotary, **kind)
+        self.post_attention_layernorm = RMSNorm(config.n_embd, **norm)
+        self.mlp = MLP(config, **kind)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.self_attn(self.input_layernorm(x))  # [B, T, C]
+        return x + self.mlp(self.post_attention_layernorm(x))  # [B, T, C]
+
+
+class Transformer(Module):
+    """The token table, the blocks, and the last norm: from ids to a vector for each position."""
+
+    def __init__(self, config: LlamaConfig, **kind: Any) -> None:
+        rotary = RotaryPositions(base=config.rope_base, interleaved=False)
+        self.embed_tokens = Embedding(config.vocab_size, config.n_embd, **kind)
+        self.layers = ModuleList(Block(config, rotary, **kind) for _ in range(config.n_layer))
+        self.norm = RMSNorm(config.n_embd, config.eps, dtype=kind["dtype"])
+
+    def forward(self, ids: Any) -> Any:
+        x = self.embed_tokens(ids)  # [B, T] -> [B, T, C]
+        for block in self.layers:
+            x = block(x)  # [B, T, C]
+        return self.norm(x)  # [B, T, C]
+
+
+class Llama(Module):
+    """Logits of the next token at every position.
+
+    Args:
+        config: the sizes.
+        rng: a ``numpy.random.Generator`` or a seed: initial weights, and dropout later on.
+        dtype: of the weights; float32 to train, float64 to check.
+        std: of the initial weights.
+
+    Source: Touvron et al. 2023, §2.2; Ainslie et al. 2023 (grouped queries).
+    """
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        *,
+        rng: np.random.Generator | int | None = None,
+        dtype: Any = np.float32,
+        std: float = 0.02,
+    ) -> None:
+        self.config = config
+        kind = {"rng": np.random.default_rng(rng), "dtype": dtype, "std": std}
+        self.model = Transformer(config, **kind)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False, **kind)
+        if config.tie_weights:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        for name, parameter in self.named_parameters():
+            parameter.name = name
+
+    def forward(self, ids: Any, targets: Any = None) -> Any:
+        """Logits (B, T, V) for ids (B, T); with ``targets`` (B, T), ``(logits, loss)``.
+
+        One sequence (T,) works too. The loss is the mean cross-entropy in nats; a target of -100
+        does not count.
+
+        Raises:
+            ValueError: a sequence longer than ``block_size``, or empty, or ids of a wrong shape.
+            TypeError, IndexError: ids that are no integers or outside the vocabulary.
+        """
+        ids = token_ids("Llama", ids, self.lm_head.weight.data, longest=self.config.block_size)
+        logits = self.lm_head(self.model(ids))  # [B, T] -> [B, T, C] -> [B, T, V]
+        if targets is None:
+            return logits
+        return logits, F.cross_entropy(logits, targets)

@@ -1,0 +1,254 @@
+"""Weights that others trained: folders as Hugging Face's hub has them, and GGUF files.
+
+A folder holds ``config.json``, which says what the model is, and its weights in the safetensors
+format, which is numbers and their names. Files that are pickled Python objects are not read:
+loading one runs whatever code is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..nn import Module
+from . import bert
+from .bert import BERT
+from .checkpoints import (
+    BERT_ALONE,
+    BERT_FILLS_GAPS,
+    BERT_HEADS,
+    GPT2,
+    LLAMA,
+    T5_LAYOUT,
+    Layout,
+    config_from_hf,
+    config_to_hf,
+    from_hf_state,
+    to_hf_state,
+)
+from .gpt import GPT
+from .llama import Llama
+from .t5 import T5
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model here, and what it is called in a ``config.json``."""
+
+    architecture: str
+    model: type[Any]
+    layout: Layout
+    also: tuple[str, ...] = ()  # other architectures whose weights it can use
+
+
+# of each model_type, the first is taken where a config.json names no architecture
+PUBLISHED = (
+    Published("GPT2LMHeadModel", GPT, GPT2, ("GPT2Model",)),
+    Published("BertModel", BERT, BERT_ALONE),
+    Published("BertForMaskedLM", bert.BERTForMaskedLM, BERT_FILLS_GAPS, ("BertForPreTraining",)),
+    Published("BertForSequenceClassification", bert.BERTForSequenceClassification, BERT_HEADS),
+    Published("BertForTokenClassification", bert.BERTForTokenClassification, BERT_HEADS),
+    Published("T5ForConditionalGeneration", T5, T5_LAYOUT, ("T5WithLMHeadModel",)),
+    Published("LlamaForCausalLM", Llama, LLAMA),
+)
+
+
+def load_pretrained(source: str | os.PathLike[str], *, dtype: Any = np.float32) -> Any:
+    """The model whose weights are in ``source``, in evaluation mode (no dropout).
+
+    Args:
+        source: a folder with ``config.json`` and ``model.safetensors`` (or several files and
+            their index), of GPT-2, BERT, T5 or Llama; a ``.gguf`` file of Llama; or the name of
+            what ``scratchlm fetch`` has brought, such as ``"minilm"`` or ``"smollm2"``.
+        dtype: of the weights, float32 or float64; what is stored in fewer bits is converted.
+
+    Raises:
+        FileNotFoundError: no such folder, file or name, or not fetched yet; the message says what
+            to do.
+        ValueError: a model that is not here, an option that it has not, weights that are missing,
+            not known or of another shape, damaged files.
+        RuntimeError: a package that is needed is not installed.
+    """
+    path = _found(source)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ValueError(
+                f"load_pretrained: {path} is a file; give the folder that {CONFIG} and {WEIGHTS} "
+                "are in, or a .gguf file"
+            )
+        from .gguf import load_gguf
+
+        return load_gguf(path, dtype=dtype)
+    values = _json(path / CONFIG)
+    kind = _published(values, path)
+    config = config_from_hf(values, kind.layout)
+    state = from_hf_state(_weights(path), kind.layout)
+    return _filled(kind.model(config, rng=0, dtype=dtype), state, path)
+
+
+def save_pretrained(model: Module, folder: str | os.PathLike[str]) -> Path:
+    """Write ``config.json`` and ``model.safetensors``, as transformers loads them.
+
+    Each file is written under another name and renamed, so an interrupted save leaves what was
+    there. What else is in the folder stays.
+
+    Raises:
+        TypeError: a model that transformers has not.
+        ValueError: an option that a ``config.json`` of its kind can not say.
+        OSError: the folder can't be written.
+    """
+    kind = next((each for each in PUBLISHED if type(model) is each.model), None)
+    if kind is None:
+        names = ", ".join(each.model.__name__ for each in PUBLISHED)
+        raise TypeError(
+            f"save_pretrained: {type(model).__name__} has no published form; these have: {names} "
+            "(scratchlm.train.save_checkpoint keeps any model)"
+        )
+    values = {"architectures": [kind.architecture], **config_to_hf(model.config, kind.layout)}  # type: ignore[attr-defined]
+    state = to_hf_state(model.state_dict(), kind.layout)
+    raw = _safetensors().numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in state.items()},
+        metadata={"format": "pt"},  # says (out, in), and that it is no state of another framework
+    )
+    values["torch_dtype"] = str(next(iter(state.values())).dtype)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    for name, content in ((WEIGHTS, raw), (CONFIG, text.encode())):
+        temporary = folder / f".{name}.{os.getpid()}"
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return folder
+
+
+def _found(source: str | os.PathLike[str]) -> Path:
+    """The folder or the file that ``source`` means."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    from ..data import locate, packages
+
+    name = os.fspath(source)
+    if name not in packages():
+        raise FileNotFoundError(
+            f"load_pretrained: there is no folder or file {name}, and nothing that can be fetched "
+            "is called so; `scratchlm fetch --list` names what can"
+        )
+    folder = locate(name)
+    if (folder / CONFIG).exists():
+        return folder
+    files = sorted(folder.rglob("*.gguf"))
+    if not files:
+        raise ValueError(f"load_pretrained: {name} holds no model that this reads ({folder})")
+    return files[0]
+
+
+def _published(values: Mapping[str, Any], path: Path) -> Published:
+    """Which model a ``config.json`` speaks of."""
+    said = values.get("model_type")
+    family = [each for each in PUBLISHED if each.layout.model_type == said]
+    if not family:
+        types = ", ".join(dict.fromkeys(each.layout.model_type for each in PUBLISHED))
+        raise ValueError(
+            f"load_pretrained: {path} holds a model of type {said!r}; models here are of {types}"
+        )
+    named = values.get("architectures") or [family[0].architecture]
+    for each in family:
+        if named[0] in (each.architecture, *each.also):
+            return each
+    raise ValueError(
+        f"load_pretrained: {path} holds a {named[0]}; of {said!r} there are here "
+        f"{', '.join(each.architecture for each in family)}"
+    )
+
+
+def _filled(model: Any, state: Mapping[str, Any], path: Path) -> Any:
+    try:
+        model.load_state_dict(state)
+    except ValueError as error:
+        raise ValueError(f"load_pretrained: {path}: {error}") from error
+    return model.eval()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"load_pretrained: {path.parent} has no {path.name}; a model's folder holds {CONFIG} "
+            f"and {WEIGHTS}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"load_pretrained: {path} is no JSON ({error})") from error
+    if isinstance(values, dict):
+        return values
+    raise ValueError(f"load_pretrained: {path} holds a {type(values).__name__}, not names")
+
+
+def _weights(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder, from one file or from those that its index names."""
+    if (folder / WEIGHTS).exists():
+        return _read(folder / WEIGHTS)
+    if (folder / INDEX).exists():
+        names = _json(folder / INDEX).get("weight_map")
+        if not isinstance(names, dict) or not all(
+            isinstance(file, str) and Path(file).name == file for file in names.values()
+        ):
+            raise ValueError(f"load_pretrained: {folder / INDEX} names no files in this folder")
+        state: dict[str, np.ndarray] = {}
+        for file in sorted(set(names.values())):
+            state |= _read(folder / file)
+        return state
+    pickled = [path.name for path in folder.glob("*.bin")]
+    why = (
+        f"; {pickled[0]} is a pickle, which could run any code, and is not read: "
+        "save it again as safetensors"
+        if pickled
+        else ""
+    )
+    raise FileNotFoundError(f"load_pretrained: {folder} has no {WEIGHTS}{why}")
+
+
+# bfloat16, the upper half of a float32, is none of NumPy's
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    safetensors = _safetensors()
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"load_pretrained: {path} is no safetensors file ({error})") from error
+    state = {}
+    for name, about in entries:
+        if about["dtype"] not in DTYPES:
+            raise ValueError(
+                f"load_pretrained: {path}: {name} is stored as {about['dtype']}; this reads "
+                f"{', '.join(DTYPES)}"
+            )
+        array = np.frombuffer(about["data"], DTYPES[about["dtype"]])
+        if about["dtype"] == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        state[name] = array.reshape(about["shape"])
+    return state
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise RuntimeError(
+            "published weights need the package safetensors: python -m pip install safetensors"
+        ) from None
+    return safetensors

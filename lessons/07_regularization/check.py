@@ -93,7 +93,7 @@ DROPOUT_MISTAKES = [
     Mistake(
         "not scaled",
         wrong(scale=lambda p: 1),
-        "what is kept is not scaled up, so in training every sum is too small by 1 - p",
+        "what is kept is not scaled up, so in training every sum is 1 - p times what it should be",
         "the mean of y over many masks should be x; what is the mean of m alone?",
     ),
     Mistake(
@@ -333,7 +333,7 @@ EXERCISES = [
         hints=(
             (
                 "Do the 2×3 example of the page on paper: what was each x multiplied by? "
-                "The same numbers multiply dy."
+                "Then ask how far y moves when one x moves a little."
             ),
             (
                 "One array holds all there is to know: 0 where an element is dropped, 1 / (1 - p) "

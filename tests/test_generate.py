@@ -126,7 +126,7 @@ def test_nothing_to_write(model):
         ([1], {"greedy": True, "temperature": 0.5}, ValueError, "greedy takes the likeliest"),
         ([1], {"greedy": True, "top_k": 3}, ValueError, "greedy takes the likeliest"),
         ([1], {"rng": np.random.default_rng(0), "seed": 0}, ValueError, "rng or seed, not both"),
-        ([1], {"top_p": 0.9}, TypeError, "top_p"),
+        ([1], {"tau": 0.9}, TypeError, "tau"),
     ],
 )
 def test_bad_input(model, ids, options, error, words):

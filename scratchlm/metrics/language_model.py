@@ -24,14 +24,14 @@ def evaluation(model: Any) -> Iterator[None]:
     """
     modules = model if isinstance(model, list) else model.modules()
     training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
+    for module in training:  # without Module.__setattr__, which looks for parameters
+        vars(module)["training"] = False
     try:
         with no_grad():
             yield
     finally:
         for module in training:
-            module.training = True
+            vars(module)["training"] = True
 
 
 def perplexity(loss: float) -> float:

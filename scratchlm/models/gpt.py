@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import functional as F
 from ..backend import asarray_like
-from ..nn import Attention, Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
+from ..nn import Attention, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList
 from ..nn.attention import merge_heads, split_heads
 
 
@@ -86,10 +86,14 @@ class SelfAttention(Module):
         self.attend = Attention(causal=True, dropout=config.dropout, rng=kind["rng"])
         self.drop = Dropout(config.dropout, rng=kind["rng"])
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, cache: KVCache | None = None) -> Any:
         q, k, v = self.c_attn(x).split(x.shape[-1], axis=-1)  # [B, T, C] -> 3 × [B, T, C]
         q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # 3 × [B, H, T, d]
-        y = self.attend(q, k, v)  # [B, H, T, d]
+        mask = None
+        if cache is not None:
+            k, v = cache.extend(self, k, v)  # [B, H, T, d] -> [B, H, all so far, d]
+            mask = cache.mask
+        y = self.attend(q, k, v, mask=mask)  # [B, H, T, d]
         return self.drop(self.c_proj(merge_heads(y)))  # [B, T, C]
 
 
@@ -117,8 +121,8 @@ class Block(Module):
         self.ln_2 = LayerNorm(config.n_embd, **norm)
         self.mlp = MLP(config, std, **kind)
 
-    def forward(self, x: Any) -> Any:
-        x = x + self.attn(self.ln_1(x))  # [B, T, C]
+    def forward(self, x: Any, cache: KVCache | None = None) -> Any:
+        x = x + self.attn(self.ln_1(x), cache)  # [B, T, C]
         return x + self.mlp(self.ln_2(x))  # [B, T, C]
 
 
@@ -132,11 +136,14 @@ class Transformer(Module):
         self.h = ModuleList(Block(config, std, **kind) for _ in range(config.n_layer))
         self.ln_f = LayerNorm(config.n_embd, eps=config.eps, bias=config.bias, dtype=kind["dtype"])
 
-    def forward(self, ids: Any) -> Any:
-        positions = self.wpe.weight[: ids.shape[-1]]  # [T, C]
+    def forward(self, ids: Any, cache: KVCache | None = None) -> Any:
+        T = ids.shape[-1]
+        positions = self.wpe.weight[slice(T) if cache is None else cache.positions(T)]  # [T, C]
         x = self.drop(self.wte(ids) + positions)  # [B, T] -> [B, T, C]
         for block in self.h:
-            x = block(x)  # [B, T, C]
+            x = block(x, cache)  # [B, T, C]
+        if cache is not None:
+            cache.advance(T)
         return self.ln_f(x)  # [B, T, C]
 
 
@@ -168,23 +175,37 @@ class GPT(Module):
         for name, parameter in self.named_parameters():
             parameter.name = name
 
-    def forward(self, ids: Any, targets: Any = None) -> Any:
+    def forward(
+        self,
+        ids: Any,
+        targets: Any = None,
+        *,
+        cache: KVCache | None = None,
+        last_only: bool = False,
+    ) -> Any:
         """Logits (B, T, V) for ids (B, T); with ``targets`` (B, T), ``(logits, loss)``.
 
         One sequence (T,) works too. The loss is the mean cross-entropy in nats; a target of -100
-        does not count.
+        does not count. With a ``cache`` (:class:`scratchlm.nn.KVCache`) the ids go on where those
+        that it holds end, and are added to it. ``last_only`` leaves out all logits but those of the
+        last position, (B, 1, V): what writing needs of a long prompt.
 
         Raises:
-            ValueError: a sequence longer than ``block_size``, or empty, or ids of a wrong shape.
+            ValueError: a sequence longer than ``block_size``, with what the cache holds, or empty,
+                or ids of a wrong shape.
             TypeError, IndexError: ids that are no integers or outside the vocabulary.
+            RuntimeError: a cache outside of ``no_grad()``.
         """
-        ids = self._check(ids)
-        logits = self.lm_head(self.transformer(ids))  # [B, T] -> [B, T, C] -> [B, T, V]
+        ids = self._check(ids, cache)
+        x = self.transformer(ids, cache)  # [B, T] -> [B, T, C]
+        if last_only:
+            x = x[..., -1:, :]  # [B, 1, C]
+        logits = self.lm_head(x)  # [B, T, C] -> [B, T, V]
         if targets is None:
             return logits
         return logits, F.cross_entropy(logits, targets)
 
-    def _check(self, ids: Any) -> Any:
+    def _check(self, ids: Any, cache: KVCache | None) -> Any:
         if not hasattr(ids, "dtype"):
             ids = asarray_like(np.asarray(ids), self.lm_head.weight.data)
         T, longest = ids.shape[-1] if ids.ndim else 0, self.config.block_size
@@ -194,6 +215,11 @@ class GPT(Module):
             raise ValueError(
                 f"GPT: ids of shape {tuple(ids.shape)} hold {T} tokens, but there are positions "
                 f"for 1 to {longest} (block_size); keep the last ones: ids[..., -{longest}:]"
+            )
+        if cache is not None and cache.length + T > longest:
+            raise ValueError(
+                f"GPT: {T} tokens more than the {cache.length} in the cache, and there are "
+                f"positions for {longest} (block_size): read the last ones anew, with a new cache"
             )
         return ids
 

@@ -1,6 +1,7 @@
 """Modules and layers, with the names and the behavior of ``torch.nn``."""
 
 from .attention import Attention, MultiHeadAttention
+from .cache import KVCache
 from .containers import ModuleList, Sequential
 from .convolution import Conv2d
 from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
@@ -33,6 +34,7 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "GRUCell",
+    "KVCache",
     "LSTMCell",
     "LayerNorm",
     "LearnedPositions",

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 21 · Multi-head attention · 多头注意力
 #
-# A softmax shares out one whole. Who looks for two things at once gets a mixture of both, and can not
+# A softmax shares out one whole. Who looks for two things at once gets a mixture of both, and cannot
 # tell which is which. So a Transformer looks several times, side by side, with a few columns for
-# each look. It costs no weight more. The pseudo-code that D2 prints for it cuts the wrong axis, and
-# a lot more.
+# each look. That takes no more weights. The pseudo-code that D2 prints for it cuts the wrong axis,
+# and that is not all.
 
 # %% [markdown]
 # ## 1. Card
@@ -109,7 +109,7 @@ assert 0.5 < one[-20:].mean() < 1.0
 
 # %% [markdown]
 # One head creeps toward $\ln 2$, the price of not knowing which of two: it finds both names, and can
-# not tell which was asked for first. Two heads know everything. Nothing was added. The same 32 columns
+# hardly tell which was asked for first. Two heads know everything. Nothing was added. The same 32 columns
 # were cut in two.
 
 # %% [markdown]
@@ -152,7 +152,8 @@ assert 0.5 < one[-20:].mean() < 1.0
 # 5. Inside the loop over heads, `output_seq[i]` becomes a slice of the result, rows
 #    `head * hidden_size` to `(head + 1) * hidden_size`. The `i` is left over from step 2.
 #
-# As a formula, with $n$ the length of the list and $N$ the last word:
+# As a formula, with $n$ the length of the list, $d$ for `hidden_size`, $h$ counted from 0, and $N$ the
+# last word:
 #
 # $$
 # Q_h = Q_{1 \ldots \lfloor n/H \rfloor}, \quad c = \mathrm{softmax}(Q_h K_h^T) V_h, \quad y_N = c_{hd \ldots (h+1)d}
@@ -509,7 +510,8 @@ ax = plot.gradcheck_curve(
     {"solution": errors, "merged by reshape": broken},
     title="multi-head attention: error against step",
 )
-ax.get_legend().set_loc("center right")
+ax.get_legend().set_loc("upper center")
+ax.get_legend().set_bbox_to_anchor((0.5, 0.88))
 show(
     ax,
     alt="Error against step. The solution makes a V with its lowest point near 1e-10. The other is a "
@@ -571,10 +573,11 @@ show(
 assert sorted(where[2][:, :2].argmax(axis=1)) == [0, 1]
 assert where[2][:, :2].max(axis=1).min() > 0.9
 assert where[1][0, :2].min() > 0.25
+assert np.ptp(where[1][0, :2]) < 0.2
 
 # %% [markdown]
-# Between the two words, of course. So its result is $a v_1 + b v_2$ whatever the question was, and a
-# linear layer behind it can not tell which of the two came first. Two heads bring $v_1$ in one half
+# Between the two words, mostly, and nearly alike. So its result is about $a (v_1 + v_2)$, which is the
+# same with the two exchanged, and a linear layer behind it cannot tell which of the two came first. Two heads bring $v_1$ in one half
 # of the columns and $v_2$ in the other.
 #
 # ### While learning
@@ -712,7 +715,8 @@ assert lost[1] > 0.15
 # ### One thing at a time
 #
 # Mended as far as it must be to run at all: an output for every word. Then each fault alone, in the
-# two questions of the hook, two heads, 300 steps. Before you run it: which one is as a single head?
+# two questions of the hook, two heads, 300 steps. Before you run it: which one is no better than a
+# single head?
 
 
 # %%

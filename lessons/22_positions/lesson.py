@@ -2,8 +2,8 @@
 # # 22 · Positions · 位置编码
 #
 # Attention compares everything with everything, and never asks where it stood. To it a sentence is
-# a bag of words. Four ways to tell it where: two add something to the words, one turns them, one
-# adds something to the scores.
+# a bag of words. Four ways to tell it where: two add something to the words, one turns queries and
+# keys, one adds something to the scores.
 
 # %% [markdown]
 # ## 1. Card

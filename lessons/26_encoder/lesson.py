@@ -396,7 +396,6 @@ assert all(
 # dk_m &= \frac{1}{\sqrt{d}} \sum_n dS_{nm} \, q_n = 0
 # \end{aligned}
 # $$
-#
 
 # %%
 q, k, v = (rng.standard_normal((1, 4, 2)) for _ in range(3))  # one head, four positions
@@ -475,7 +474,7 @@ lost[ids] += math.sqrt(C) * G0
 assert np.abs(lost - dE)[1].max() > 0.1
 
 # %% [markdown]
-# ### Step 5: what a stack without positions can not tell
+# ### Step 5: what a stack without positions cannot tell
 #
 # Put the rows of $X$ into another order: $X^{\prime}_n = X_{\pi(n)}$. Queries, keys and values are
 # made row by row, so they move along. The scores:
@@ -548,8 +547,8 @@ for name, function, arrays in (
 ):
     steps, curves[name] = error_by_step(function, *arrays, wrt=[0])
 ax = plot.gradcheck_curve(steps, curves, title="Error against step")
-show(ax, alt="Error against step, both axes logarithmic. Both curves are V-shaped. "
-             "That of three layers lies higher on both sides, and its lowest point too.")  # fmt: skip
+show(ax, alt="Error against step, both axes logarithmic. Both curves are V-shaped. On the left that of "
+             "three layers lies higher some forty times; on the right they nearly meet.")  # fmt: skip
 best = {name: steps[errors.argmin()] for name, errors in curves.items()}
 table(
     [[name, f"{best[name]:.0e}", f"{errors.min():.0e}"] for name, errors in curves.items()],
@@ -557,7 +556,19 @@ table(
 )
 coarse = np.abs(steps - 1e-3).argmin()
 assert curves["three layers, mean"][coarse] > curves["one layer, mean"][coarse]
+fine = steps < 1e-6
+lifted = np.median(curves["three layers, mean"][fine] / curves["one layer, mean"][fine])
+gradients = [np.abs(stack_and_mean(x, *arrays)[1](dy)[0]).max() for arrays in (W[:12], W)]
+print(f"the left arm is lifted {lifted:.0f} times; the largest gradient of x is "
+      f"{gradients[0]:.3f} for one layer, {gradients[1]:.3f} for three")  # fmt: skip
 assert max(errors.min() for errors in curves.values()) < 1e-7
+assert lifted > 10
+assert gradients[0] > 10 * gradients[1]
+
+# %% [markdown]
+# The left one. The gradient that comes down through three layers is much smaller here, and rounding
+# is not: the same rounding is a larger share of it. The right arm is hardly lifted, since there the
+# error shrinks together with the gradient.
 
 # %% [markdown]
 # ## 8. See it
@@ -973,7 +984,7 @@ assert told["gradients last layer first"][0] > told["none"][0] + 0.1
 # own length and once in a batch of 60 columns, as if one text in it had been longer. Four models
 # change their mind on about one word in ten, or more. **The answer to a word must not depend on its
 # neighbors in the batch.** That is the test to remember: the same text alone and padded, and the
-# difference must be 0 up to rounding. A gradient check can not find a leak, since the gradient of
+# difference must be 0 up to rounding. A gradient check cannot find a leak, since the gradient of
 # the wrong function is right.
 #
 # The column on the right tells of the others. Backward in the order of forward trains as well as the
@@ -1088,7 +1099,7 @@ print(f"right on {found.size} held-out words: {accuracy(found):.1%}")
 print(
     f"without positions, reversal moves the answer by at most {np.abs(none[0] - none[1]).max():.0e}"
 )
-assert accuracy(found) > 0.78  # recorded with seed 2
+assert accuracy(found) > 0.78  # recorded with seed 2: 0.86
 assert np.abs(none[0] - none[1]).max() < 1e-5
 
 # %%

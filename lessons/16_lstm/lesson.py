@@ -1099,7 +1099,7 @@ with style():
 show(
     fig,
     alt="Top: a map of 16 forget gates over 50 letters; at the blanks most are dark. Bottom: the "
-    "forget gate of one unit is near 1 inside words and near 0 at each blank, shaded grey; its cell "
+    "forget gate of one unit is near 1 inside words and near 0 at each blank, shaded gray; its cell "
     "moves away from 0 letter by letter and is back at 0 at the blank.",
 )
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..nn import Attention, Embedding, Linear, Module, ModuleList, RMSNorm, RotaryPositions
+from ..backend import asarray_like
+from ..nn import Attention, Embedding, KVCache, Linear, Module, ModuleList, RMSNorm, RotaryPositions
 from ..nn.attention import merge_heads, split_heads
 from ._common import Config, token_ids
 
@@ -85,11 +86,16 @@ class SelfAttention(Module):
         self.rotary = rotary
         self.attend = Attention(causal=True, dropout=config.dropout, rng=kind["rng"])
 
-    def forward(self, x: Any) -> Any:
-        q = self.rotary(split_heads(self.q_proj(x), self.n_head))  # [B, T, C] -> [B, H, T, d]
-        k = self.rotary(split_heads(self.k_proj(x), self.n_kv_head))  # [B, T, C] -> [B, G, T, d]
+    def forward(self, x: Any, cache: KVCache | None = None, **place: Any) -> Any:
+        q = split_heads(self.q_proj(x), self.n_head)  # [B, T, C] -> [B, H, T, d]
+        k = split_heads(self.k_proj(x), self.n_kv_head)  # [B, T, C] -> [B, G, T, d]
         v = split_heads(self.v_proj(x), self.n_kv_head)
-        return self.o_proj(merge_heads(self.attend(q, k, v)))  # [B, H, T, d] -> [B, T, C]
+        q, k = self.rotary(q, **place), self.rotary(k, **place)
+        mask = None
+        if cache is not None:
+            k, v = cache.extend(self, k, v)  # [B, G, T, d] -> [B, G, all so far, d]
+            mask = cache.mask
+        return self.o_proj(merge_heads(self.attend(q, k, v, mask=mask)))  # [B, T, C]
 
 
 class MLP(Module):
@@ -114,8 +120,8 @@ class Block(Module):
         self.post_attention_layernorm = RMSNorm(config.n_embd, **norm)
         self.mlp = MLP(config, **kind)
 
-    def forward(self, x: Any) -> Any:
-        x = x + self.self_attn(self.input_layernorm(x))  # [B, T, C]
+    def forward(self, x: Any, cache: KVCache | None = None, **place: Any) -> Any:
+        x = x + self.self_attn(self.input_layernorm(x), cache, **place)  # [B, T, C]
         return x + self.mlp(self.post_attention_layernorm(x))  # [B, T, C]
 
 
@@ -128,10 +134,20 @@ class Transformer(Module):
         self.layers = ModuleList(Block(config, rotary, **kind) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.n_embd, config.eps, dtype=kind["dtype"])
 
-    def forward(self, ids: Any) -> Any:
+    def forward(self, ids: Any, cache: KVCache | None = None) -> Any:
+        T = ids.shape[-1]
+        place: dict[str, Any] = {}
+        if cache is not None:
+            at = cache.positions(T)  # a slice, or with padding [B, T]
+            if isinstance(at, slice):
+                place = {"offset": at.start}
+            else:
+                place = {"positions": asarray_like(at[:, None, :], ids)}
         x = self.embed_tokens(ids)  # [B, T] -> [B, T, C]
         for block in self.layers:
-            x = block(x)  # [B, T, C]
+            x = block(x, cache, **place)  # [B, T, C]
+        if cache is not None:
+            cache.advance(T)
         return self.norm(x)  # [B, T, C]
 
 
@@ -164,18 +180,39 @@ class Llama(Module):
         for name, parameter in self.named_parameters():
             parameter.name = name
 
-    def forward(self, ids: Any, targets: Any = None) -> Any:
+    def forward(
+        self,
+        ids: Any,
+        targets: Any = None,
+        *,
+        cache: KVCache | None = None,
+        last_only: bool = False,
+    ) -> Any:
         """Logits (B, T, V) for ids (B, T); with ``targets`` (B, T), ``(logits, loss)``.
 
         One sequence (T,) works too. The loss is the mean cross-entropy in nats; a target of -100
-        does not count.
+        does not count. With a ``cache`` (:class:`scratchlm.nn.KVCache`) the ids go on where those
+        that it holds end, and are added to it. ``last_only`` leaves out all logits but those of the
+        last position, (B, 1, V): what writing needs of a long prompt.
 
         Raises:
-            ValueError: a sequence longer than ``block_size``, or empty, or ids of a wrong shape.
+            ValueError: a sequence longer than ``block_size``, with what the cache holds, or empty,
+                or ids of a wrong shape.
             TypeError, IndexError: ids that are no integers or outside the vocabulary.
+            RuntimeError: a cache outside of ``no_grad()``.
         """
-        ids = token_ids("Llama", ids, self.lm_head.weight.data, longest=self.config.block_size)
-        logits = self.lm_head(self.model(ids))  # [B, T] -> [B, T, C] -> [B, T, V]
+        longest = self.config.block_size
+        ids = token_ids("Llama", ids, self.lm_head.weight.data, longest=longest)
+        if cache is not None and cache.length + ids.shape[-1] > longest:
+            raise ValueError(
+                f"Llama: {ids.shape[-1]} tokens more than the {cache.length} in the cache, and "
+                f"there are positions for {longest} (block_size): read the last ones anew, with a "
+                "new cache"
+            )
+        x = self.model(ids, cache)  # [B, T] -> [B, T, C]
+        if last_only:
+            x = x[..., -1:, :]  # [B, 1, C]
+        logits = self.lm_head(x)  # [B, T, C] -> [B, T, V]
         if targets is None:
             return logits
         return logits, F.cross_entropy(logits, targets)

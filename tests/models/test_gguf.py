@@ -1,4 +1,4 @@
-"""Llama from GGUF files, small ones written here. (Real ones: tests/parity/test_real_weights.py.)"""
+"""Llama from GGUF files, small ones written here. (Real: tests/parity/test_real_weights.py.)"""
 
 from __future__ import annotations
 

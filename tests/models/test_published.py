@@ -306,9 +306,32 @@ def test_a_sentence_embedding_is_the_mean_of_its_tokens():
     assert np.allclose(alone, got[1], rtol=0, atol=1e-14)
 
 
-def test_they_write_with_generate():
+def test_a_cache_of_keys_and_values_changes_nothing():
+    """In pieces of any size, alone and in a batch with padding on the left."""
+    model, ids = Llama(LLAMA, rng=0, dtype=np.float64, std=0.5), ids_of(2, 7)
+    want = model(ids).data
+    with scratchlm.no_grad():
+        for pieces in ([7], [1] * 7, [3, 1, 2, 1]):
+            cache = scratchlm.nn.KVCache()
+            parts = np.split(ids, np.cumsum(pieces)[:-1], axis=1)
+            found = [model(part, cache=cache).data for part in parts]
+            # the same sums, blocked differently by the matrix product
+            assert np.allclose(np.concatenate(found, axis=1), want, rtol=0, atol=1e-13)
+        cache = scratchlm.nn.KVCache([0, 3])
+        shifted = np.stack([ids[0], np.concatenate([[5, 5, 5], ids[1, :4]])])
+        model(shifted[:, :5], cache=cache)
+        last = model(shifted[:, 5:], cache=cache, last_only=True).data
+        assert last.shape == (2, 1, 11)
+        assert np.allclose(last[:, 0], [want[0, 6], want[1, 3]], rtol=0, atol=1e-13)
+        with pytest.raises(ValueError, match="1 tokens more than the 7 in the cache, and"):
+            model([[1], [1]], cache=cache)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_llama_writes_with_generate(cache):
+    """Beyond the longest sequence, too."""
     model = Llama(LLAMA, rng=0, std=0.5)
-    ids = scratchlm.generate.generate(model, [1, 2], 9, greedy=True)
+    ids = scratchlm.generate.generate(model, [1, 2], 9, greedy=True, cache=cache)
     assert ids.shape == (11,)
     for t in range(2, 11):
         assert ids[t] == model(ids[max(0, t - 7) : t]).data[-1].argmax()

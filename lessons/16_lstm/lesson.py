@@ -553,7 +553,7 @@ with style():
     axes[0].plot([5, 30], signals[[5, 30], 0, 0], "v", color=COLORS[1], label="write")
     axes[0].plot([20, 40], [0, 0], "^", color=COLORS[2], label="show")
     axes[0].set_ylabel("value read")
-    axes[0].legend(loc="upper right")
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)
     axes[1].plot(stored, drawstyle="steps-post", color=COLORS[0])
     axes[1].set_ylabel("cell c")
     axes[2].plot(latch, drawstyle="steps-post", color=COLORS[2])
@@ -1098,7 +1098,7 @@ with style():
     bottom.grid(False)
 show(
     fig,
-    alt="Top: a map of 16 forget gates over 50 letters; at the blanks most are dark. Bottom: the "
+    alt="Top: a map of 16 forget gates over 50 letters; at the blanks many are dark. Bottom: the "
     "forget gate of one unit is near 1 inside words and near 0 at each blank, shaded gray; its cell "
     "moves away from 0 letter by letter and is back at 0 at the blank.",
 )

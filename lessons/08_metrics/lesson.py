@@ -83,17 +83,17 @@ assert abs(hook["works"][2] - 8 / 15) < 1e-12
 #
 # **As published.** Choose one class and count:
 #
-# | symbol | variable | what it is |
-# |---|---|---|
-# | tp | `hits` | called so, and truly so |
-# | tp + fp | `called` | called so |
-# | tp + fn | `there` | truly so |
-# | $P$ | `p` | precision, 精确率: of what was called so, how much is so |
-# | $R$ | `r` | recall, 召回率: of what is so, how much was called so |
-# | $N$ | `n` | tokens that a language model had to guess |
-# | $V$ | `V` | size of its vocabulary; logits are `[N, V]` |
-# | $p_n$ | `precisions` | share of the n-grams of the translations that stand in a reference |
-# | $c$, $r$ | `c`, `r` | tokens of the translations, and of the references |
+# | symbol | variable | shape | what it is |
+# |---|---|---|---|
+# | tp | `hits` | `[K]` | called so, and truly so; one count for each of $K$ classes |
+# | tp + fp | `called` | `[K]` | called so |
+# | tp + fn | `there` | `[K]` | truly so |
+# | $P$ | `p` | `[K]` | precision, 精确率: of what was called so, how much is so |
+# | $R$ | `r` | `[K]` | recall, 召回率: of what is so, how much was called so |
+# | $N$ | `n` | a number | tokens that a language model had to guess |
+# | $V$ | `V` | a number | size of its vocabulary; logits are `[N, V]` |
+# | $p_n$ | `precisions` | `[4]` | share of the translations' n-grams that stand in a reference |
+# | $c$, $r$ | `c`, `r` | numbers | tokens of the translations, and of the references |
 #
 # $$
 # P = \frac{\mathrm{tp}}{\mathrm{tp} + \mathrm{fp}}, \quad R = \frac{\mathrm{tp}}{\mathrm{tp} + \mathrm{fn}}, \quad F_1 = \frac{2 P R}{P + R}
@@ -1151,7 +1151,7 @@ assert 1.6 < rows[2][2] / rows[1][2] < 2.4
 # %% [markdown]
 # Both ways lead to the same F1, far above that of the usual 0.5. But the model trained on soft F1 has
 # pushed its probabilities outward: its cross-entropy is about twice as large, and they no longer say
-# how sure one may be. So train on cross-entropy, and choose the threshold for the metric afterwards.
+# how sure one may be. So train on cross-entropy, and choose the threshold for the metric afterward.
 #
 # ### Perplexity, on held-out text
 #

@@ -411,18 +411,18 @@ assert np.allclose(dZ.sum(axis=1), 0)
 # %% [markdown]
 # ### Step 4: the scores
 #
-# $Z_{ts} = c \sum_e q_{te} k_{se}$ with $c = 1/\sqrt{E}$:
+# $Z_{ts} = r \sum_e q_{te} k_{se}$ with $r = 1/\sqrt{E}$:
 #
 # $$
-# dq_{te} = c \sum_s dZ_{ts} k_{se}, \quad dk_{se} = c \sum_t dZ_{ts} q_{te}
+# dq_{te} = r \sum_s dZ_{ts} k_{se}, \quad dk_{se} = r \sum_t dZ_{ts} q_{te}
 # $$
 #
 # $$
-# dq = c \, dZ \, k, \quad dk = c \, dZ^T q
+# dq = r \, dZ \, k, \quad dk = r \, dZ^T q
 # $$
 
 # %%
-dq = dZ @ k  # [T, S] [S, E] -> [T, E], and c = 1
+dq = dZ @ k  # [T, S] [S, E] -> [T, E], and r = 1
 dk = dZ.T @ q  # [S, T] [T, E] -> [S, E]
 agree("dq", dq, slopes(lambda q: (dZ * (q @ k.T)).sum(), q))
 agree("dk", dk, slopes(lambda k: (dZ * (q @ k.T)).sum(), k))

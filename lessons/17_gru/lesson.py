@@ -883,7 +883,7 @@ assert broken["always before"][2] > 0.95
 #   gradient is nearly 0; this one is not, and the weights are pushed on and on.
 # - **Gates held constant**: the candidates learn, and a part of the answers comes right. This is the
 #   dangerous kind: a curve that falls and levels off looks like a model that is too small.
-# - **Straight way only**: it learns this task! Everything else that comes back is dropped, and
+# - **Straight way only**: it learns this task. Everything else that comes back is dropped, and
 #   the direct path is all that the task needs. Only a gradient check tells.
 # - **$z$ and $1 - z$ swapped** is a right function with a right gradient. But the bias of 1 that
 #   should open the path now closes it, so here it fails like a plain network. With the bias at -1:

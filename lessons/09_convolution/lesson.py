@@ -1139,7 +1139,7 @@ assert rows[1][3] < 0.3
 # 2. Why does forward have plus signs, $x_{p+i}$, and $dx$ minus signs, $dy_{u-i}$?
 # 3. You replace a linear layer from 400 pixels to 400 numbers by a convolution with one filter of 5
 #    by 5 and padding 2. How many weights are left, and what can the linear layer do that the
-#    convolution can not?
+#    convolution cannot?
 #
 # *1.* That of $x$; $\lfloor (20 + 2 - 3) / 2 \rfloor + 1 = 10$ by 10. *2.* Forward asks which pixel
 # a place sees, $u = p + i$. Backward asks which place sees a pixel, $p = u - i$. *3.* 25 of 160,000,

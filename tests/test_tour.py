@@ -114,6 +114,20 @@ def test_it_writes(trained):
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("12 and")
     assert first.stdout == command("generate", "run", *options, cwd=trained.parent).stdout
+    slow = command("generate", "run", *options, "--no-cache", cwd=trained.parent)
+    assert slow.stdout == first.stdout
+    stop = first.stdout[10:13]
+    short = command("generate", "run", *options, "--stop", stop, cwd=trained.parent)
+    written = first.stdout[len("12 and") :]
+    assert short.stdout == "12 and" + written[: written.index(stop)] + "\n"
+
+
+def test_it_searches_for_the_likeliest(trained):
+    options = ("--prompt", "12 and", "--tokens", 20)
+    found = command("generate", "run", *options, "--beams", 3, cwd=trained.parent)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("12 and")
+    assert len(found.stdout) == len("12 and") + 20 + 1
 
 
 @pytest.mark.parametrize(
@@ -122,6 +136,13 @@ def test_it_writes(trained):
         (("generate", "nowhere"), "nowhere is no checkpoint"),
         (("generate", "run", "--prompt", "文"), "character '文'"),
         (("generate", "run", "--temperature", "-1"), "temperature=-1"),
+        (("generate", "run", "--top-k", "0"), "top_k=0"),
+        (("generate", "run", "--top-p", "1.5"), "top_p=1.5 lies outside (0, 1]"),
+        (("generate", "run", "--beams", "2", "--top-k", "3"), "so --top-k would do nothing"),
+        (("generate", "run", "--beams", "2", "--seed", "3"), "so --seed would do nothing"),
+        (("generate", "run", "--beams", "2", "--stop", "."), "knows no --stop"),
+        (("generate", "run", "--length-penalty", "2"), "give --beams, too"),
+        (("generate", "run", "--stop", ""), "must be strings that are not empty"),
         (("train", "nowhere.txt"), "no file or folder 'nowhere.txt'"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "text.txt", "--out", "new", "--heads", "3"), "n_head=3"),

@@ -175,7 +175,7 @@ MISTAKES = [
             rows_back=lambda dy: dy.reshape(-1, dy.shape[1]),
         ),
         "the shape is right, but the numbers still stand in the order of places, then filters",
-        "reshape never moves an axis: bring [B, H', W', O] to [B, O, H', W'] by a transpose",
+        "reshape never moves an axis: in which order do the four stand after the product?",
     ),
     Mistake(
         "cotangent by reshape",
@@ -187,7 +187,7 @@ MISTAKES = [
         "bias along the width",
         wrong(plus=lambda y, bias: y + bias),
         "bias is added along the last axis, the width; it belongs to the filters, axis 1",
-        "give the bias the shape (O, 1, 1), or add it while the filters still stand last",
+        "an array of one axis is laid along the last one: which axis of y are the filters?",
     ),
     Mistake(
         "one place too few",

@@ -97,7 +97,7 @@ SPLIT_MISTAKES = [
         "reshaped only",
         reshaped_only,
         "the shape is right, but reshape moves no number: a head holds pieces of several words",
-        "cut the last axis in two first, then exchange the axes of words and heads",
+        "write 10 n + column for x[n, column], two words of four columns: what should head 1 hold?",
     ),
     Mistake(
         "interleaved",
@@ -341,7 +341,7 @@ MISTAKES = [
         "no maximum",
         wrong(weigh=no_maximum),
         "exp overflows on large scores, and inf / inf is NaN",
-        "take the largest score of each row off before exp (lesson 05)",
+        "what may be taken off a whole row without changing its softmax (lesson 05)?",
     ),
     Mistake(
         "causal ignored",
@@ -383,7 +383,7 @@ MISTAKES = [
         "weight gradients text by text",
         wrong(product=per_text),
         "with several texts the gradients of the weights have an axis of texts left",
-        "all words of all texts use the same weights: flatten them into rows, or sum the axis out",
+        "all words of all texts use the same weights: over what must their gradient be added up?",
     ),
     Mistake(
         "gradients merged by reshape",

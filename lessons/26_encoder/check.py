@@ -151,13 +151,13 @@ POOLING = [
         "zero times garbage",
         mean_of(summed=times_zero, back=lambda dy, real, n, x: np.where(real, dy / n, 0)),
         "padding is multiplied by 0, and 0 times NaN or infinity is NaN",
-        "choose instead of multiplying: np.where",
+        "how can a row be left out of a sum without being multiplied by anything?",
     ),
     Mistake(
         "no words, no number",
         no_text_no_number,
         "a text of padding alone is 0/0",
-        "let the divisor be at least 1",
+        "by which number do you divide there? Which one would do no harm?",
     ),
     Mistake(
         "gradient for padding",
@@ -423,7 +423,7 @@ STACKING = [
         "one head",
         stack_of(heads_of=lambda heads: 1),
         "there is one head only: heads does not reach the layers",
-        "pass heads on",
+        "who gets the argument heads in your code, and who needs it?",
     ),
     Mistake(
         "same weights in all layers",

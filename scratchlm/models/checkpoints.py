@@ -8,6 +8,7 @@ takes, and back; so do the values of a ``config.json``. Names here are the check
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import field
@@ -44,6 +45,8 @@ class Layout:
     # our options: the values they know
     ours_only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     harmless: tuple[str, ...] = ()  # options that do not change what a model computes
+    # our sizes, whose products are numbers that a checkpoint holds
+    products: tuple[str, ...] = ()
 
 
 ACTIVATION = {
@@ -91,6 +94,7 @@ GPT2 = Layout(
     },
     ours_only={"bias": (True,)},
     harmless=("n_ctx", "reorder_and_upcast_attn", "summary_*", "task_specific_params"),
+    products=("vocab_size n_embd", "block_size n_embd", "n_layer n_embd n_embd"),
 )
 
 BERT_HEADS = Layout(
@@ -124,6 +128,14 @@ BERT_HEADS = Layout(
         "classifier_dropout": (None,),
     },
     harmless=("gradient_checkpointing", "directionality", "pooler_*"),
+    products=(
+        "vocab_size n_embd",
+        "block_size n_embd",
+        "n_types n_embd",
+        "num_labels n_embd",
+        "n_layer n_embd n_embd",
+        "n_layer n_inner n_embd",
+    ),
 )
 # the encoder by itself: published without the prefix, and cut out of a model with a head with it
 BERT_ALONE = dataclasses.replace(
@@ -168,6 +180,11 @@ T5_LAYOUT = Layout(
         "classifier_dropout", "dense_act_fn", "initializer_factor", "is_gated_act", "n_positions",
         "output_past", "task_specific_params",
     ),
+    products=(
+        "vocab_size n_embd", "num_buckets n_head",
+        "n_layer n_inner n_embd", "n_layer n_head head_dim n_embd",
+        "n_decoder_layer n_inner n_embd", "n_decoder_layer n_head head_dim n_embd",
+    ),
 )  # fmt: skip
 
 LLAMA = Layout(
@@ -195,6 +212,7 @@ LLAMA = Layout(
     },
     fixed={"hidden_act": ("silu",), "rope_type": ("default",)},
     harmless=("is_llama_config", "pretraining_tp", "rope_interleaved"),
+    products=("vocab_size n_embd", "n_layer n_inner n_embd", "n_layer n_head head_dim n_embd"),
 )
 
 HARMLESS = (
@@ -297,6 +315,21 @@ def config_to_hf(config: Any, layout: Layout) -> dict[str, Any]:
         values["id2label"] = {str(i): f"LABEL_{i}" for i in range(values.pop("num_labels"))}
         values["label2id"] = {label: int(i) for i, label in values["id2label"].items()}
     return {"model_type": layout.model_type, **values}
+
+
+def check_sizes(config: Any, layout: Layout, numbers: int) -> None:
+    """Refuse sizes that no ``numbers`` numbers can fill, before memory is asked for.
+
+    Raises:
+        ValueError: a part of the model alone has more.
+    """
+    for product in layout.products:
+        size = math.prod(getattr(config, name) for name in product.split())
+        if size > numbers:
+            raise ValueError(
+                f"{layout.model}: the configuration says {product.replace(' ', ' × ')} = {size:,} "
+                f"numbers, the weights are {numbers:,} in all: another model's, or damaged"
+            )
 
 
 def gpt_config_from_hf(values: Mapping[str, Any]) -> GPTConfig:

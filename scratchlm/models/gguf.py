@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .checkpoints import LLAMA, check_sizes
 from .llama import Llama, LlamaConfig
 
 NAMES = {
@@ -71,6 +72,10 @@ def load_gguf(path: Path, *, dtype: Any = np.float32) -> Llama:
     except Exception as error:  # a damaged file fails in many ways
         raise ValueError(f"load_pretrained: {path} is no GGUF file ({error})") from error
     config = _config(about, stored, path)
+    try:
+        check_sizes(config, LLAMA, sum(int(tensor.n_elements) for tensor in stored.values()))
+    except ValueError as error:
+        raise ValueError(f"load_pretrained: {path}: {error}") from error
     heads = {"attn_q": config.n_head, "attn_k": config.n_kv_head}
     state = {}
     for name, tensor in stored.items():

@@ -27,6 +27,7 @@ from .checkpoints import (
     LLAMA,
     T5_LAYOUT,
     Layout,
+    check_sizes,
     config_from_hf,
     config_to_hf,
     from_hf_state,
@@ -91,6 +92,10 @@ def load_pretrained(source: str | os.PathLike[str], *, dtype: Any = np.float32) 
     kind = _published(values, path)
     config = config_from_hf(values, kind.layout)
     state = from_hf_state(_weights(path), kind.layout)
+    try:
+        check_sizes(config, kind.layout, sum(array.size for array in state.values()))
+    except ValueError as error:
+        raise ValueError(f"load_pretrained: {path}: {error}") from error
     return _filled(kind.model(config, rng=0, dtype=dtype), state, path)
 
 

@@ -29,6 +29,7 @@ from scratchlm.models import (
     load_pretrained,
     save_pretrained,
 )
+from scratchlm.models.bert import Head
 from scratchlm.models.gguf import in_halves
 
 LLAMA = LlamaConfig(
@@ -443,6 +444,26 @@ def test_what_does_not_fit_is_named(folder):
     configured(folder, rope_scaling=..., sliding_window=4)
     with pytest.warns(UserWarning, match="has 'sliding_window', which nothing here reads"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_sizes_beyond_the_file_take_no_memory(model, tmp_path):
+    """Each size a trillion times too large: said, before an array of it is made."""
+    pytest.importorskip("safetensors")
+    save_pretrained(model, tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    # heads and positions that no array holds make a model no larger; other options are no sizes
+    free = {"num_key_value_heads", "decoder_start_token_id", "pad_token_id"}
+    free |= {"relative_attention_max_distance"}
+    free |= {"max_position_embeddings"} if isinstance(model, Llama) else set()
+    free |= {"n_head", "num_attention_heads"} if isinstance(model, GPT | BERT | Head) else set()
+    sizes = [k for k, v in values.items() if type(v) is int and k not in free]
+    assert len(sizes) >= 4
+    for name in sizes:
+        path.write_text(json.dumps({**values, name: values[name] * 10**12}), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"000 numbers, the weights are [\d,]+ in all"):
+            load_pretrained(tmp_path)
 
 
 def test_what_is_no_model_is_named(folder, tmp_path):

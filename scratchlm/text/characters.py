@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backend import check_ids
+from .codepoints import code_points, from_code_points
+from .jsonfile import read_json, write_json
 
 
 class CharVocab:
@@ -28,8 +29,8 @@ class CharVocab:
             raise TypeError(f"CharVocab: needs a text (str), got {type(text).__name__}")
         if not text:
             raise ValueError("CharVocab: the text is empty, so there is no character to number")
-        self._codes = np.unique(_code_points(text))
-        self.characters = _text(self._codes)
+        self._codes = np.unique(code_points(text))
+        self.characters = from_code_points(self._codes)
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -46,7 +47,7 @@ class CharVocab:
         Raises:
             ValueError: a character is not in the vocabulary; the message names it and its place.
         """
-        codes = _code_points(text)
+        codes = code_points(text)
         ids = np.searchsorted(self._codes, codes)
         found = self._codes[np.minimum(ids, len(self) - 1)] == codes
         if not found.all():
@@ -69,17 +70,25 @@ class CharVocab:
         if not array.size:
             return ""
         check_ids(array, len(self), what="CharVocab.decode")
-        return _text(self._codes[array.reshape(-1)])
+        return from_code_points(self._codes[array.reshape(-1)])
+
+    def token(self, id: int) -> str:
+        """The character that has this id."""
+        return self.decode([id])
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The characters of ids as they come."""
+        return map(self.token, ids)
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary as JSON."""
-        Path(path).write_text(json.dumps(self.as_dict(), ensure_ascii=False), encoding="utf-8")
+        write_json(path, self.as_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> CharVocab:
         """Read what ``save`` wrote."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(read_json(path))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"CharVocab: {path} holds no character vocabulary ({error})"
@@ -95,11 +104,3 @@ class CharVocab:
         if saved["kind"] != "characters":
             raise ValueError(f"a vocabulary of kind {saved['kind']!r}")
         return cls(saved["characters"])
-
-
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def _text(codes: np.ndarray) -> str:
-    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

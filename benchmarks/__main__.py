@@ -1,6 +1,6 @@
 """``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
-Parts: engine, ops, attention, train_step, memory, imports.
+Parts: engine, ops, attention, train_step, decode, memory, imports.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from rich.console import Console
 
 from scratchlm.plot.files import FORMATS
 
-from . import attention, chart, engine, imports, memory, ops, train_step
+from . import attention, chart, decode, engine, imports, memory, ops, train_step
 
 PARTS = {
     "engine": engine,
     "ops": ops,
     "attention": attention,
     "train_step": train_step,
+    "decode": decode,
     "memory": memory,
     "imports": imports,
 }

@@ -9,6 +9,7 @@ COMPARED = {
     "ops": ("op", "Ops, forward and backward"),
     "attention": ("length", "Causal attention"),
     "train_step": ("size", "Training step of a GPT"),
+    "decode": ("size", "Writing with a GPT, per token"),
 }
 
 

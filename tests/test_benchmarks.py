@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 benchmarks = pytest.importorskip("benchmarks", reason="the benchmarks come with the checkout only")
-from benchmarks import chart, memory, ops, timing, train_step  # noqa: E402
+from benchmarks import chart, decode, memory, ops, timing, train_step  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
 ROOT = Path(benchmarks.__file__).parents[1]
@@ -124,3 +124,27 @@ def test_memory_is_measured_in_a_process_of_its_own():
     assert composed > 2 * 12 * n * n * 4 / 1e6
     with pytest.raises(RuntimeError, match="KeyError"):
         memory._child("step", "nobody", 0)
+
+
+WRITING = decode.Size(
+    vocab=11, block=16, layers=2, heads=3, width=12, prompt=3, tokens=4, long_prompt=7
+)
+
+
+def test_decoding_compares_writers_of_the_same_text(monkeypatch):
+    """With transformers, where it is installed."""
+    monkeypatch.setattr(decode, "SIZES", {"small": WRITING})
+    rows = decode.run(rounds=2)["rows"]
+    decoded = [row for row in rows if row["what"] == "decode" and row["threads"] == 1]
+    assert {"scratchlm", decode.WITHOUT, "products alone"} <= {row["name"] for row in decoded}
+    for row in rows:
+        assert row["tokens_per_second"] == pytest.approx(1e3 / row["ms"])
+
+
+def test_a_writer_of_another_text_is_refused():
+    def other(ids, count):
+        return np.append(ids, [0] * count)
+
+    writers = {"scratchlm": lambda ids, n: np.append(ids, [1] * n), "other": other}
+    with pytest.raises(RuntimeError, match="other does not write the same"):
+        decode.agree(writers, np.array([3]), 2)

@@ -204,16 +204,26 @@ LLAMA = Layout(
         "intermediate_size": "n_inner",
         "head_dim": "head_dim",
         "rope_theta": "rope_base",
+        "rope_scaling": "rope_scaling",
         "rms_norm_eps": "eps",
         "attention_bias": "bias",
         "mlp_bias": "mlp_bias",
         "attention_dropout": "dropout",
         "tie_word_embeddings": "tie_weights",
     },
-    fixed={"hidden_act": ("silu",), "rope_type": ("default",)},
+    fixed={
+        "hidden_act": ("silu",),
+        "rope_type": ("default", "llama3"),
+        "partial_rotary_factor": (1.0,),
+    },
     harmless=("is_llama_config", "pretraining_tp", "rope_interleaved"),
     products=("vocab_size n_embd", "n_layer n_inner n_embd", "n_layer n_head head_dim n_embd"),
 )
+
+# the four numbers of rope_scaling
+SCALING = (
+    "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
+)  # fmt: skip
 
 HARMLESS = (
     "_*", "architectures", "*_token_id", "chunk_size_feed_forward", "dtype", "id2label",
@@ -310,7 +320,11 @@ def config_to_hf(config: Any, layout: Layout) -> dict[str, Any]:
                 )
         values[theirs] = value
     if "rope_theta" in values:  # where transformers 5 looks; others look beside it
-        values["rope_parameters"] = {"rope_type": "default", "rope_theta": values["rope_theta"]}
+        rope = {"rope_type": "default", "rope_theta": values["rope_theta"]}
+        scaling = values.pop("rope_scaling")
+        if scaling is not None:
+            rope |= {"rope_type": "llama3", **dict(zip(SCALING, scaling, strict=True))}
+        values["rope_parameters"] = rope
     if "num_labels" in values:
         values["id2label"] = {str(i): f"LABEL_{i}" for i in range(values.pop("num_labels"))}
         values["label2id"] = {label: int(i) for i, label in values["id2label"].items()}
@@ -347,6 +361,8 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for group in ("rope_scaling", "rope_parameters"):
         for name, value in (values.get(group) or {}).items():
             flat["rope_type" if name == "type" else name] = value
+    if flat.get("rope_type") == "llama3":
+        flat["rope_scaling"] = tuple(flat.pop(name, None) for name in SCALING)
     if "id2label" in values:
         flat["num_labels"] = len(values["id2label"] or ()) or 2
     return flat

@@ -71,10 +71,10 @@ def load_gguf(path: Path, *, dtype: Any = np.float32) -> Llama:
         stored = {tensor.name: tensor for tensor in reader.tensors}
     except Exception as error:  # a damaged file fails in many ways
         raise ValueError(f"load_pretrained: {path} is no GGUF file ({error})") from error
-    config = _config(about, stored, path)
     try:
+        config = _config(about, stored)
         check_sizes(config, LLAMA, sum(int(tensor.n_elements) for tensor in stored.values()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"load_pretrained: {path}: {error}") from error
     heads = {"attn_q": config.n_head, "attn_k": config.n_kv_head}
     state = {}
@@ -107,22 +107,21 @@ def in_halves(rows: np.ndarray, heads: int) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _config(about: dict[str, Any], stored: dict[str, Any], path: Path) -> LlamaConfig:
+def _config(about: dict[str, Any], stored: dict[str, Any]) -> LlamaConfig:
     architecture = about.get("general.architecture")
     if architecture != "llama":
         raise ValueError(
-            f"load_pretrained: {path} holds a model of type {architecture!r}; from GGUF files, "
-            "only 'llama' is read"
+            f"it holds a model of type {architecture!r}; from GGUF files, only 'llama' is read"
         )
     missing = [name for name in REQUIRED if f"llama.{name}" not in about]
     missing += [name for name in ("token_embd.weight", "blk.0.ffn_up.weight") if name not in stored]
     if missing:
-        raise ValueError(f"load_pretrained: {path} has no {', '.join(missing)}")
+        raise ValueError(f"it has no {', '.join(missing)}")
     scaling = about.get("llama.rope.scaling.type", "none")
     if scaling != "none" or "rope_freqs.weight" in stored:
         raise ValueError(
-            f"load_pretrained: {path} has scaled rotary frequencies ({scaling}), and Llama here "
-            "has the plain ones only"
+            f"it has scaled rotary frequencies ({scaling}); from GGUF files, Llama is read with "
+            "the plain ones only"
         )
     values: dict[str, Any] = {
         ours: about[f"llama.{theirs}"]
@@ -141,7 +140,6 @@ def _config(about: dict[str, Any], stored: dict[str, Any], path: Path) -> LlamaC
     )
     if turned not in (None, config.head_dim):
         raise ValueError(
-            f"load_pretrained: {path} turns {turned} features of {config.head_dim}, and Llama here "
-            "turns all"
+            f"it turns {turned} features of {config.head_dim}, and Llama here turns all"
         )
     return config

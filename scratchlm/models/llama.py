@@ -9,6 +9,7 @@ several heads of queries share one of keys and values, and there are no biases.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class LlamaConfig(Config):
     n_inner: int = 1536  # the width inside the feed-forward
     head_dim: int | None = None  # d; None: n_embd / n_head
     rope_base: float = 100000.0
+    # of Llama 3.1 and later: factor, low and high frequency factor, the length trained on before
+    rope_scaling: tuple[float, float, float, float] | None = None
     eps: float = 1e-5  # of the norms
     bias: bool = False  # in attention
     mlp_bias: bool = False
@@ -46,6 +49,9 @@ class LlamaConfig(Config):
 
     def __post_init__(self) -> None:
         problems = []
+        if self.rope_scaling is not None:  # a list, when it comes from JSON
+            object.__setattr__(self, "rope_scaling", tuple(self.rope_scaling))
+            problems += scaling_problems(self.rope_scaling)
         if self.n_kv_head is None:
             object.__setattr__(self, "n_kv_head", self.n_head)
         if self.head_dim is None:
@@ -68,6 +74,36 @@ class LlamaConfig(Config):
             if not problems and self.head_dim % 2:
                 problems.append(f"head_dim={self.head_dim} is odd, and rotations turn pairs")
         self._refuse(problems, sizes=sizes, shares="dropout", above_0="eps rope_base")
+
+
+def scaling_problems(scaling: tuple[Any, ...]) -> list[str]:
+    """What is wrong with the four numbers of ``rope_scaling``."""
+    if len(scaling) != 4 or not all(isinstance(x, int | float) and x > 0 for x in scaling):
+        return [f"rope_scaling={scaling} is not four positive numbers: factor, low, high, length"]
+    if scaling[1] >= scaling[2]:
+        return [f"rope_scaling={scaling}: low ({scaling[1]}) must be below high ({scaling[2]})"]
+    return []
+
+
+def scaled_frequencies(
+    dim: int, base: float, factor: float, low: float, high: float, length: float
+) -> list[float]:
+    """RoPE's frequencies ``θ_i = base^(-2i / dim)``, the slow ones slower, for longer texts.
+
+    A pair that turns ``n = length θ / 2π`` times over the ``length`` trained on before keeps θ if n
+    is above ``high``; below ``low`` it gets ``θ / factor``; between the two, a mixture::
+
+        θ' = s θ + (1 - s) θ / factor,   s = (n - low) / (high - low), within [0, 1]
+
+    Source: Grattafiori et al. 2024 (Llama 3), §3.4.1; the formula is that of Llama 3.1's code.
+    """
+    scaled = []
+    for i in range(dim // 2):
+        theta = base ** (-2 * i / dim)
+        share = (length * theta / (2 * math.pi) - low) / (high - low)
+        share = min(max(share, 0.0), 1.0)
+        scaled.append(share * theta + (1 - share) * theta / factor)
+    return scaled
 
 
 class SelfAttention(Module):
@@ -129,7 +165,13 @@ class Transformer(Module):
     """The token table, the blocks, and the last norm: from ids to a vector for each position."""
 
     def __init__(self, config: LlamaConfig, **kind: Any) -> None:
-        rotary = RotaryPositions(base=config.rope_base, interleaved=False)
+        frequencies = None
+        if config.rope_scaling is not None:
+            assert config.head_dim is not None
+            frequencies = scaled_frequencies(
+                config.head_dim, config.rope_base, *config.rope_scaling
+            )
+        rotary = RotaryPositions(base=config.rope_base, interleaved=False, frequencies=frequencies)
         self.embed_tokens = Embedding(config.vocab_size, config.n_embd, **kind)
         self.layers = ModuleList(Block(config, rotary, **kind) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.n_embd, config.eps, dtype=kind["dtype"])

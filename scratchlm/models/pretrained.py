@@ -90,11 +90,11 @@ def load_pretrained(source: str | os.PathLike[str], *, dtype: Any = np.float32) 
         return load_gguf(path, dtype=dtype)
     values = _json(path / CONFIG)
     kind = _published(values, path)
-    config = config_from_hf(values, kind.layout)
     state = from_hf_state(_weights(path), kind.layout)
     try:
+        config = config_from_hf(values, kind.layout)
         check_sizes(config, kind.layout, sum(array.size for array in state.values()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # JSON has numbers where they do not belong, too
         raise ValueError(f"load_pretrained: {path}: {error}") from error
     return _filled(kind.model(config, rng=0, dtype=dtype), state, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,8 @@ def _rows(table: Any, n: int, offset: int, name: str) -> Any:
 class RotaryPositions(Module):
     """Turns queries and keys (..., N, d) by their position: the op ``rope``; nothing learned.
 
+    ``frequencies``, of which there are as many as pairs, replace those that ``base`` makes.
+
     Source: Su et al. 2021, §3.2.2.
     """
 
@@ -104,14 +107,18 @@ class RotaryPositions(Module):
         base: float = 10000.0,
         rotary_dim: int | None = None,
         interleaved: bool = True,
+        frequencies: Sequence[float] | None = None,
     ) -> None:
+        self.frequencies = frequencies
         self.base = base
         self.rotary_dim = rotary_dim
         self.interleaved = interleaved
 
     def forward(self, x: Any, *, positions: Any = None, offset: int = 0) -> Any:
+        own = {} if self.frequencies is None else {"frequencies": self.frequencies}
         return F.rope(
             x,
+            **own,
             positions=positions,
             offset=offset,
             base=self.base,

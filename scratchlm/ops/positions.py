@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backend import Array, arange_like, array_namespace, asarray_like
 from ..registry import op
 from ._checks import integer
@@ -17,6 +19,7 @@ def rope(
     base: float = 10000.0,
     rotary_dim: int | None = None,
     interleaved: bool = True,
+    frequencies: Sequence[float] | None = None,
 ) -> tuple[Array, Vjp]:
     """Rotary position embedding: the pair i of features at position p is turned by ``p θ_i``::
 
@@ -39,6 +42,8 @@ def rope(
             in GPT-J and GGUF files). False: i and i + r/2, the two halves (Llama and GPT-NeoX in
             transformers). The two differ by an order of features, so weights of one give nonsense
             in the other.
+        frequencies: the r/2 numbers θ_i, where they are not ``base^(-2i / r)`` (Llama 3.1 and later
+            turn the slow pairs more slowly still).
 
     Backward: a rotation is undone by the opposite one, and its transpose is its inverse, so
     ``dx = R(-p) dy``: forward with the sign of the sine flipped. Nothing of x is kept.
@@ -47,7 +52,7 @@ def rope(
 
     Raises:
         ValueError: x with less than two axes, an odd or too large ``rotary_dim``, positions that do
-            not broadcast, a base that is not positive.
+            not broadcast, a base that is not positive, another number of frequencies than pairs.
         TypeError: positions that are no integers.
 
     Source: Su 2021, §3.2.2 and eq. 34; partial rotation: Black 2022 (GPT-NeoX), §2.1.
@@ -80,7 +85,14 @@ def rope(
             f"rope: positions {tuple(positions.shape)} and x {tuple(x.shape)}: positions must "
             "broadcast to x without its last axis; an axis of 1 stands for the heads"
         )
-    theta = asarray_like([base ** (-2 * i / r) for i in range(r // 2)], x, xp.float64)
+    if frequencies is None:
+        frequencies = [base ** (-2 * i / r) for i in range(r // 2)]
+    elif len(frequencies) != r // 2:
+        raise ValueError(
+            f"rope: there are {len(frequencies)} frequencies, and x {tuple(x.shape)} has {r // 2} "
+            "pairs of features to turn: give one for each"
+        )
+    theta = asarray_like(frequencies, x, xp.float64)
     p = xp.astype(positions + integer("rope", "offset", offset), xp.float64)
     angle = xp.expand_dims(p, axis=-1) * theta  # [..., N] -> [..., N, r/2]
     cos = xp.astype(xp.cos(angle), x.dtype, copy=False)

@@ -67,6 +67,8 @@ def test_a_wrong_configuration_names_every_reason():
         LlamaConfig(n_embd=10, n_head=4, n_kv_head=2)
     with pytest.raises(ValueError, match="n_head=4 can not share n_kv_head=3"):
         LlamaConfig(n_embd=8, n_head=4, n_kv_head=3)
+    with pytest.raises(ValueError, match=r"low \(4\) must be below high \(2\)"):
+        LlamaConfig(rope_scaling=(8, 4, 2, 100))
     with pytest.raises(ValueError, match="head_dim=3 is odd, and rotations turn pairs"):
         LlamaConfig(n_embd=12, n_head=4, n_kv_head=4)
     with pytest.raises(ValueError, match=r"activation='swish' is none of .*; dropout=1 lies outsi"):
@@ -344,6 +346,7 @@ MODELS = [
     GPT(GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6), rng=0),
     Llama(LLAMA, rng=0),
     Llama(dataclasses.replace(LLAMA, tie_weights=False, bias=True, head_dim=6), rng=0),
+    Llama(dataclasses.replace(LLAMA, rope_scaling=(8.0, 1.0, 4.0, 8192)), rng=0),
     BERT(ENCODER, rng=0),
     *(head(ENCODER, rng=0) for head in HEADS),
     T5(TEXT, rng=0),
@@ -439,7 +442,12 @@ def test_what_does_not_fit_is_named(folder):
         load_pretrained(folder)
     configured(folder, hidden_act=..., rope_scaling={"rope_type": "llama3", "factor": 8.0})
     configured(folder, rope_parameters=...)
-    with pytest.raises(ValueError, match="has rope_type='llama3', and Llama here has 'default' "):
+    with pytest.raises(ValueError, match=r"rope_scaling=\(8.0, None, None, None\) is not four pos"):
+        load_pretrained(folder)
+    configured(folder, rope_scaling={"type": "yarn", "factor": 8.0})
+    with pytest.raises(
+        ValueError, match="has rope_type='yarn', and Llama here has 'default' or 'l"
+    ):
         load_pretrained(folder)
     configured(folder, rope_scaling=..., sliding_window=4)
     with pytest.warns(UserWarning, match="has 'sliding_window', which nothing here reads"):

@@ -161,6 +161,7 @@ ERRORS = [
     (lambda: ops.rope(Z((2, 4)), rotary_dim=2.0), TypeError, "rotary_dim must be an integer"),
     (lambda: ops.rope(Z((2, 4)), offset=0.5), TypeError, "offset must be an integer"),
     (lambda: ops.rope(Z((2, 4)), base=0), ValueError, "base is 0"),
+    (lambda: ops.rope(Z((2, 4)), frequencies=[1.0]), ValueError, "1 frequencies, .* has 2 pairs"),
     (lambda: ops.rope(Z((2, 4)), positions=Z(2)), TypeError, "positions are float64"),
     (lambda: ops.rope(Z((2, 4)), positions=Z(3, int)), ValueError, r"positions \(3,\) and x"),
     (lambda: ops.rope(Z((2, 4)), positions=Z((1, 2), int)), ValueError, "without its last axis"),

@@ -471,6 +471,7 @@ def torch_rope(
     base: float = 10000.0,
     rotary_dim: int | None = None,
     interleaved: bool = True,
+    frequencies: Any = None,
 ) -> Any:
     """A pair is a complex number, and a rotation a product with ``e^(i p θ)``."""
     r = x.shape[-1] if rotary_dim is None else rotary_dim
@@ -479,6 +480,8 @@ def torch_rope(
     pairs = x[..., :r].unflatten(-1, (-1, 2) if interleaved else (2, -1))
     z = t.complex(*pairs.unbind(-1 if interleaved else -2))
     theta = base ** (-t.arange(0, r, 2, dtype=t.float64) / max(r, 1))
+    if frequencies is not None:
+        theta = t.tensor(frequencies, dtype=t.float64)
     z = z * t.exp(1j * (positions + offset)[..., None] * theta)
     y = t.stack([z.real, z.imag], -1 if interleaved else -2).flatten(-2)
     return t.cat([y, x[..., r:]], -1)
@@ -491,6 +494,8 @@ def rope(s: Sampler) -> Call:
     x = s.array(*s.shape(min_dims=1, max_dims=3, max_size=12), d)
     options: dict[str, Any] = {"interleaved": s.choice(True, False)}
     options |= s.choice({}, {"offset": s.integer(-3, 5000)}, {"base": s.choice(7.0, 5e5)})
+    if s.choice(True, False):
+        return (x,), options | {"frequencies": s.rng.random(d // 2).tolist()}
     return (x,), options | s.choice({}, {"rotary_dim": 2 * s.integer(0, d // 2)})
 
 

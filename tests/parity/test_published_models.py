@@ -31,6 +31,17 @@ LLAMA = {
     "wide heads": {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 14},
     "tied, other base": {"tie_word_embeddings": True, "rope_parameters": {"rope_theta": 100.0}},
     "biases": {"attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-3},
+    # of three pairs, the first keeps its frequency, the second gets a mixture, the third an eighth
+    "scaled frequencies": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 30.0,
+            "factor": 8.0,
+            "low_freq_factor": 0.5,
+            "high_freq_factor": 1.5,
+            "original_max_position_embeddings": 16,
+        }
+    },
 }
 BERT = {
     "one head, one layer": {"num_attention_heads": 1, "num_hidden_layers": 1, "hidden_size": 5},
@@ -58,6 +69,7 @@ each_case = pytest.mark.parametrize(("architecture", "name"), CASES)
 # one of each kind, where more would prove nothing more
 KINDS = [
     ("LlamaForCausalLM", "three heads for each key"),
+    ("LlamaForCausalLM", "scaled frequencies"),
     ("BertForMaskedLM", "three heads"),
     ("BertForSequenceClassification", "three heads"),
     ("BertForTokenClassification", "relu, large eps"),
@@ -72,9 +84,16 @@ class ExactRotary(torch.nn.Module):
 
     def __init__(self, config) -> None:
         super().__init__()
-        d, base = config.head_dim, config.rope_parameters["rope_theta"]
-        theta = [base ** (-2 * i / d) for i in range(d // 2)]
-        self.theta = torch.tensor(theta, dtype=torch.float64)
+        d, rope = config.head_dim, config.rope_parameters
+        theta = rope["rope_theta"] ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+        if rope["rope_type"] == "llama3":
+            low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+            turns = theta * rope["original_max_position_embeddings"] / (2 * torch.pi)
+            mixed = theta * (((turns - low) + (high - turns) / rope["factor"]) / (high - low))
+            theta = torch.where(
+                turns > high, theta, torch.where(turns < low, theta / rope["factor"], mixed)
+            )
+        self.theta = theta
 
     def forward(self, x, position_ids):
         angle = position_ids[..., None].double() * self.theta
@@ -383,7 +402,7 @@ def gate_on_the_other_side(a, b):
     return y, lambda dy: vjp(dy)[::-1]
 
 
-LLAMA_, BERT_, T5_ = (KINDS[i] for i in (0, 1, 4))
+LLAMA_, SCALED_, BERT_, T5_, GATED_ = (KINDS[i] for i in (0, 1, 2, 5, 6))
 FAULTS = {
     "llama: pairs of neighbors": (LLAMA_, {"rope": neighbors_turned}),
     "llama: the gate on the other side": (LLAMA_, {"swiglu": gate_on_the_other_side}),
@@ -395,7 +414,7 @@ FAULTS = {
     "t5: no relative bias": (T5_, {"attention": attention_without_the_bias}),
     "t5: padding is read": (T5_, {"attention": attention_without_a_mask}),
     "t5: a norm with a mean": (T5_, {"rms_norm": norm_with_a_mean}),
-    "t5: the other gelu": (KINDS[5], {"gelu": other_gelu}),
+    "t5: the other gelu": (GATED_, {"gelu": other_gelu}),
 }
 
 
@@ -426,7 +445,8 @@ def test_a_rotation_the_other_way_is_not_seen():
         (T5_, {"layer_norm_epsilon": 1e-5}),
         (T5_, {"relative_attention_max_distance": 20}),
         (T5_, {"decoder_start_token_id": 3}),
-        (KINDS[5], {"feed_forward_proj": "gated-silu"}),
+        (GATED_, {"feed_forward_proj": "gated-silu"}),
+        (SCALED_, {"rope_parameters": {"rope_type": "default", "rope_theta": 30.0}}),
     ],
 )
 def test_a_wrong_configuration_is_caught(kind, change):

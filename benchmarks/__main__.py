@@ -1,6 +1,6 @@
 """``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
-Parts: engine, ops, attention, train_step, decode, memory, imports.
+Parts: engine, ops, attention, train_step, decode, tokenizer, memory, imports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from scratchlm.plot.files import FORMATS
 
-from . import attention, chart, decode, engine, imports, memory, ops, train_step
+from . import attention, chart, decode, engine, imports, memory, ops, tokenizer, train_step
 
 PARTS = {
     "engine": engine,
@@ -24,6 +24,7 @@ PARTS = {
     "attention": attention,
     "train_step": train_step,
     "decode": decode,
+    "tokenizer": tokenizer,
     "memory": memory,
     "imports": imports,
 }

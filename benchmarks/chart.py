@@ -10,6 +10,7 @@ COMPARED = {
     "attention": ("length", "Causal attention"),
     "train_step": ("size", "Training step of a GPT"),
     "decode": ("size", "Writing with a GPT, per token"),
+    "tokenizer": ("case", "Byte-level BPE"),
 }
 
 

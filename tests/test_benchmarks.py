@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 benchmarks = pytest.importorskip("benchmarks", reason="the benchmarks come with the checkout only")
-from benchmarks import chart, decode, memory, ops, timing, train_step  # noqa: E402
+from benchmarks import chart, decode, memory, ops, timing, tokenizer, train_step  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
 ROOT = Path(benchmarks.__file__).parents[1]
@@ -148,3 +148,16 @@ def test_a_writer_of_another_text_is_refused():
     writers = {"scratchlm": lambda ids, n: np.append(ids, [1] * n), "other": other}
     with pytest.raises(RuntimeError, match="other does not write the same"):
         decode.agree(writers, np.array([3]), 2)
+
+
+@pytest.mark.parity
+def test_tokenizers_encode_and_learn_the_same_before_they_are_timed(monkeypatch):
+    pytest.importorskip("tokenizers")
+    monkeypatch.setattr(tokenizer, "BYTES", 20_000)
+    monkeypatch.setattr(tokenizer, "MERGES", 200)
+    result = tokenizer.run(rounds=2)
+    assert {row["name"] for row in result["rows"]} == {"scratchlm", "tokenizers"}
+    for row in result["rows"]:
+        np.testing.assert_allclose(row["speed"] * row["ms"] / 1e3, row["megabytes"])
+    with pytest.raises(ValueError, match="differ"):
+        tokenizer._same([[1, 2]], [[1, 3]])

@@ -9,6 +9,7 @@ from typing import Any
 
 from .bpe import BPE
 from .characters import CharVocab
+from .gguf import load_gguf_tokenizer
 from .jsonfile import Checked, read_json
 from .wordpiece import WordPiece
 
@@ -18,13 +19,16 @@ Tokenizer = BPE | CharVocab | WordPiece
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer that a file holds: a ``tokenizer.json`` (byte-level BPE, WordPiece) or what
-    ``CharVocab.save`` wrote. Nothing in it is executed.
+    """The tokenizer that a file holds: a ``tokenizer.json`` (byte-level BPE, WordPiece), what
+    ``CharVocab.save`` wrote, or a GGUF file. Nothing in it is executed.
 
     Raises:
         OSError: it can't be read.
+        RuntimeError: a GGUF file needs the package gguf.
         ValueError: it is no such file, or needs what is not supported; the message names the field.
     """
+    if Path(path).suffix == ".gguf":
+        return load_gguf_tokenizer(path)
     return tokenizer_from_dict(read_json(path), where=str(path))
 
 

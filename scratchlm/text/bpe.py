@@ -61,6 +61,7 @@ class BPE:
         form: of Unicode, ``"NFC"`` …, that a text is brought into first; none by default, and only
             then is nothing lost.
         add_prefix_space: put a space before a text that begins with none.
+        unknown: the token for a byte that the vocabulary has none for.
         whole_words: a word that is a token is taken as it is, whatever the merges make of it.
         skipped: of the special tokens, those that ``decode(…, special_tokens=False)`` leaves out;
             all of them by default.
@@ -78,6 +79,7 @@ class BPE:
         pattern: str = "gpt2",
         form: Literal["NFC", "NFD", "NFKC", "NFKD"] | None = None,
         add_prefix_space: bool = False,
+        unknown: str | None = None,
         whole_words: bool = False,
         skipped: Iterable[str] | None = None,
     ) -> None:
@@ -106,7 +108,12 @@ class BPE:
                     ) from None
         for token, number in self.added.ids.items():
             self._bytes[number] = token.encode()
-        self._first = [self.vocabulary.get(ALPHABET[byte]) for byte in range(256)]
+        known = self.vocabulary | self.added.ids
+        if unknown is not None and unknown not in known:
+            raise ValueError(f"BPE: {reprlib.repr(unknown)}, for unknown bytes, is no token")
+        self.unknown = unknown
+        other = None if unknown is None else known[unknown]
+        self._first = [self.vocabulary.get(ALPHABET[byte], other) for byte in range(256)]
         self._merged: dict[Pair, tuple[int, int]] = {}  # pair → rank, id
         self.merges: list[tuple[str, str]] = []
         for rank, (a, b) in enumerate(merges):
@@ -158,6 +165,10 @@ class BPE:
             for word in pretokens(piece, self.pattern):
                 ids += cache.get(word) or self._word(word)
         return np.array(ids, dtype=np.int64)
+
+    def clear_cache(self) -> None:
+        """Forget the words met so far."""
+        self._cache.clear()
 
     def _word(self, word: str) -> list[int]:
         try:
@@ -348,13 +359,14 @@ class BPE:
             "model": {
                 "type": "BPE",
                 "dropout": None,
-                "unk_token": None,
+                "unk_token": self.unknown,
                 "continuing_subword_prefix": None,
                 "end_of_word_suffix": None,
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": self.whole_words,
-                "vocab": self.vocabulary,
+                # `tokenizers` numbers added tokens anew, but for those that stand here too
+                "vocab": self.vocabulary | self.added.ids,
                 "merges": [list(pair) for pair in self.merges],
             },
         }
@@ -371,6 +383,10 @@ class BPE:
             model.only(key, (None, ""))
         model.only("byte_fallback", (None, False))
         model.only("ignore_merges", (None, False, True))
+        unknown = None
+        if model.get("unk_token") is not None:
+            unknown = model["unk_token"].of(str)
+            model.only("fuse_unk", (None, False))
         form = None
         if content.get("normalizer") is not None:
             content["normalizer"].only("type", FORMS[1:])
@@ -393,6 +409,7 @@ class BPE:
                 pattern=pattern,
                 form=form,
                 add_prefix_space=prefix,
+                unknown=unknown,
                 whole_words=model.get("ignore_merges", False),
             )
         except ValueError as error:

@@ -254,6 +254,37 @@ def test_berts_options(tmp_path, bert, options):
     )
 
 
+def test_smollm2(tmp_path):
+    """The vocabulary beside SmolLM2's weights, saved as tokenizer.json and read by `tokenizers`."""
+    pytest.importorskip("gguf")
+    ours = load_tokenizer(next(fetched("smollm2").glob("*.gguf")))
+    assert (len(ours), ours.pattern, ours.added.ids["<|im_start|>"]) == (49152, "digit", 1)
+    ours.save(tmp_path / "t.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    assert ours.encode("The capital of France is 12").tolist() == [
+        504, 3575, 282, 4649, 314, 216, 33, 34,
+    ]  # fmt: skip
+    for text in (*TEXTS.values(), "<|im_start|>user\nHi<|im_end|>\n"):
+        known = "".join(c for c in text if c not in "\x04\x06\x13\x14\x16\x1d")
+        check(ours, theirs, known)
+    with pytest.raises(ValueError, match="no token for the byte 0x04"):
+        ours.encode("end\x04")
+
+
+def test_unknown_bytes(tmp_path):
+    _, theirs = their_training([TEXTS["english"]], 300, special_tokens=["<unk>"])
+    content = json.loads(theirs.to_str())
+    for token in [t for t in content["model"]["vocab"] if set(t) & set("zÃ")]:
+        del content["model"]["vocab"][token]
+    content["model"]["merges"] = []
+    content["model"]["unk_token"] = "<unk>"
+    (tmp_path / "t.json").write_text(json.dumps(content), encoding="utf-8")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    ours = load_tokenizer(tmp_path / "t.json")
+    for text in ("zaz é zz", "<unk>z"):
+        assert ours.encode(text).tolist() == theirs_ids(theirs, text)
+
+
 def test_transformers_gpt2(gpt2, tmp_path):
     transformers = pytest.importorskip("transformers")
     gpt2[0].save(tmp_path / "tokenizer.json")

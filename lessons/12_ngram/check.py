@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from scratchlm.lessons import Case, Exercise, Mistake
-from scratchlm.models.ngram import NGram
+from scratchlm.models import NGram
 
 # ---------------------------------------------------------------- texts
 

@@ -23,7 +23,7 @@ import numpy as np
 from scratchlm import gradcheck, metrics, ops, plot
 from scratchlm.data import corpus, load, split
 from scratchlm.lessons import card, exercises, figure, show, solution, source, table
-from scratchlm.models.ngram import NGram
+from scratchlm.models import NGram
 from scratchlm.plot import style
 
 card(12)
@@ -240,8 +240,8 @@ print("the library and the solution: equal")
 # ## 6. Backward, derived
 #
 # Counting has no backward pass. But the counts are the answer to a question that has one: which
-# probabilities make the text most probable? Six steps: the likelihood, its maximum (twice), what
-# add-k is, and where the two odd formulas of Kneser–Ney come from.
+# probabilities make the text most probable? Seven steps: the likelihood, its maximum (three times),
+# what add-k is, and where the two odd formulas of Kneser–Ney come from.
 #
 # ### Step 1: the likelihood, in counts
 #
@@ -252,8 +252,8 @@ print("the library and the solution: equal")
 # \ln p(w_1, \ldots, w_T) = \sum_t \ln p(w_t \mid h_t) = \sum_h \sum_w c(h w) \ln p(w \mid h)
 # $$
 #
-# Each context has a sum of its own, so look at one. Write $c_w$ for its counts, $p_w$ for its
-# probabilities, and $C = \sum_w c_w$.
+# Each context has a sum of its own, so look at one. Number the tokens by $i$, and write $c_i$ for its
+# counts, $p_i$ for its probabilities, and $C = \sum_i c_i$.
 
 # %%
 c = C[1] + 1.0  # [3]: 3, 2, 1; the row of b, with 1 added so that nothing is 0
@@ -269,28 +269,28 @@ print("counts", c, " log-likelihood of 1/3, 1/3, 1/3:", log_likelihood(np.full(3
 # %% [markdown]
 # ### Step 2: Lagrange
 #
-# The $p_w$ are not free: they sum to 1. Lagrange's function has one more variable for that:
+# The $p_i$ are not free: they sum to 1. Lagrange's function has one more variable for that:
 #
 # $$
-# \Lambda(p, \lambda) = \sum_w c_w \ln p_w + \lambda \left( 1 - \sum_w p_w \right)
+# \Lambda(p, \lambda) = \sum_i c_i \ln p_i + \lambda \left( 1 - \sum_i p_i \right)
 # $$
 #
 # Its derivatives are 0 at the maximum:
 #
 # $$
-# \frac{\partial \Lambda}{\partial p_w} = \frac{c_w}{p_w} - \lambda = 0 \quad \Rightarrow \quad p_w = \frac{c_w}{\lambda}
+# \frac{\partial \Lambda}{\partial p_i} = \frac{c_i}{p_i} - \lambda = 0 \quad \Rightarrow \quad p_i = \frac{c_i}{\lambda}
 # $$
 #
 # $$
-# \sum_w p_w = \frac{C}{\lambda} = 1 \quad \Rightarrow \quad \lambda = C, \quad p_w = \frac{c_w}{C}
+# \sum_i p_i = \frac{C}{\lambda} = 1 \quad \Rightarrow \quad \lambda = C, \quad p_i = \frac{c_i}{C}
 # $$
 #
 # The relative frequencies. And $\lambda$ says what one more unit of probability would be worth:
 # the same for each token, or else one would move some from here to there.
 
 # %%
-p = c / total  # p_w = c_w / C
-slope = c / p  # dΛ/dp_w + λ = c_w / p_w
+p = c / total  # p_i = c_i / C
+slope = c / p  # dΛ/dp_i + λ = c_i / p_i
 print("p =", p.round(4), "  c / p =", slope, "= λ = C")
 assert np.allclose(slope, total)
 
@@ -300,7 +300,7 @@ assert np.allclose(slope, total)
 # Zero slope could be a minimum. Take any other $q$, and compare, using $\ln x \le x - 1$:
 #
 # $$
-# \sum_w c_w \ln q_w - \sum_w c_w \ln p_w = C \sum_w p_w \ln \frac{q_w}{p_w} \le C \sum_w p_w \left( \frac{q_w}{p_w} - 1 \right) = C (1 - 1) = 0
+# \sum_i c_i \ln q_i - \sum_i c_i \ln p_i = C \sum_i p_i \ln \frac{q_i}{p_i} \le C \sum_i p_i \left( \frac{q_i}{p_i} - 1 \right) = C (1 - 1) = 0
 # $$
 #
 # The sum in the middle is minus the Kullback–Leibler divergence. So the loss of $q$ is the entropy
@@ -318,15 +318,15 @@ assert np.abs(gaps + total * divergence).max() < 1e-10
 # %% [markdown]
 # ### Step 4: the same by gradient
 #
-# A neural network has logits, $p_w = \mathrm{softmax}(z)_w$, and they are free. Lesson 05 has the
+# A neural network has logits, $p_i = \mathrm{softmax}(z)_i$, and they are free. Lesson 05 has the
 # gradient of one token's loss: softmax minus one-hot. Add it over all tokens of the context. The
 # softmax is the same each time, and the one-hots add to the counts:
 #
 # $$
-# \frac{\partial L}{\partial z_w} = \sum_{t=1}^{C} \left( p_w - [w_t = w] \right) = C p_w - c_w
+# \frac{\partial L}{\partial z_i} = \sum_{t=1}^{C} \left( p_i - [w_t = i] \right) = C p_i - c_i
 # $$
 #
-# It is 0 exactly where $p_w = c_w / C$. No Lagrange is needed, since the softmax sums to 1 by
+# It is 0 exactly where $p_i = c_i / C$. No Lagrange is needed, since the softmax sums to 1 by
 # itself. For a table of logits, one row for each context, and the mean over all $N$ pairs:
 #
 # $$
@@ -382,11 +382,11 @@ assert counted < path[-1] < counted + 0.1
 #
 # ### Step 5: add-k is a regularizer
 #
-# Add to the loss of a context the wish that no token be impossible, $-k \sum_w \ln p_w$. That is
-# the loss of a text in which each token stands $k$ times more, so step 4 holds with $c_w + k$:
+# Add to the loss of a context the wish that no token be impossible, $-k \sum_i \ln p_i$. That is
+# the loss of a text in which each token stands $k$ times more, so step 4 holds with $c_i + k$:
 #
 # $$
-# \frac{\partial L_k}{\partial z_w} = (C + k V) \, p_w - (c_w + k) = 0 \quad \Rightarrow \quad p_w = \frac{c_w + k}{C + k V}
+# \frac{\partial L_k}{\partial z_i} = (C + k V) \, p_i - (c_i + k) = 0 \quad \Rightarrow \quad p_i = \frac{c_i + k}{C + k V}
 # $$
 #
 # It is weight decay for probabilities (lesson 07): a pull toward uniform, of strength $k$, and now
@@ -434,7 +434,9 @@ assert np.allclose(ops.softmax(best)[0], added)
 # q(w) = \frac{N_{1+}(\cdot \, w)}{N_{1+}(\cdot \, \cdot)}
 # $$
 #
-# $D$ has gone, and there they are: different tokens in front. Nobody had to think of a city for it.
+# $D$ has gone, and there they are: different tokens in front. They come out of one sum, and no story
+# is needed. (With $q$ itself discounted, for the sake of tokens that never came, the sum is off by
+# that little.)
 
 # %%
 pairs = np.zeros((V, V))  # [V, V], c(h w) of the training text
@@ -470,7 +472,7 @@ assert rows[1][1] > 50
 # F(D) = n_1 \ln D + \sum_{r \ge 2} r \, n_r \ln(r - 1 - D)
 # $$
 #
-# Set the derivative to 0, and keep only $r = 2$ of the sum, the largest term:
+# Set the derivative to 0, and keep only the term $r = 2$ of the sum:
 #
 # $$
 # \frac{n_1}{D} - \frac{2 n_2}{1 - D} = 0 \quad \Rightarrow \quad n_1 (1 - D) = 2 n_2 D \quad \Rightarrow \quad D = \frac{n_1}{n_1 + 2 n_2}
@@ -660,7 +662,8 @@ assert unigram[0] / unigram[-1] < 2 < sixgram[0] / sixgram[-1]
 
 # %% [markdown]
 # With add-k, yes, by far; with Kneser–Ney, no. And data is worth most to those who can use it: from
-# a thousand letters to all of them, the unigram gains a quarter and the 6-gram a factor of six.
+# a thousand letters to all of them, the unigram gains a quarter and the 6-gram a factor of six. (The
+# lines are not smooth: a chapter about something else teaches little about what was kept back.)
 #
 # ### Occurrences and company
 #
@@ -684,7 +687,7 @@ with style():
         ax.annotate(w, (often[w], company[w]), (5, -3), textcoords="offset points", fontsize=9)
     line = np.array([20, 4500])
     ax.plot(line, line, color="#8a8a8a", linewidth=1, linestyle="--")
-    ax.annotate("a new word before it each time", (60, 75), fontsize=8.5, rotation=33)
+    ax.annotate("a new word before it each time", (150, 215), fontsize=8.5, rotation=21)
     ax.set(xscale="log", yscale="log", xlabel="occurrences (logarithmic)",
            ylabel="different words before it (logarithmic)", title="Often, or in many places?")  # fmt: skip
 show(fig, alt=(
@@ -749,8 +752,9 @@ assert {"nothing below the empty context", "zero below the empty context"} <= se
 # %% [markdown]
 # A perplexity is only worth something if the probabilities sum to 1. Who gives away more than there
 # is looks wonderful. So test the sum before you are proud. Other mistakes keep the sum and are a
-# little worse ("occurrences below the top"), or better by chance on 60 letters. And some wait for
-# the first letter that is new, and then lose everything.
+# little worse ("occurrences below the top"), or better by chance on 60 letters, or not to be told
+# from the right one here (the last two rows). And some wait for the first letter that is new, and
+# then lose everything.
 #
 # ### Add one, and drown
 #
@@ -778,6 +782,8 @@ with style():
     ax.axhline(floor, color="#009E73", linestyle="--", label="n = 3, Kneser–Ney")
     ax.set(xscale="log", yscale="log", xlabel="k (logarithmic)",
            ylabel="perplexity per word (logarithmic)", title="What add-k does to words")  # fmt: skip
+    ax.set_yticks([20, 30, 50, 100, 200, 300], ["20", "30", "50", "100", "200", "300"])
+    ax.minorticks_off()
     ax.legend()
 show(fig, alt=(
     "Perplexity per word against k. The unigram's line is flat near 100. The bigram's and the "

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm import metrics
-from scratchlm.models.ngram import NGram
+from scratchlm.models import NGram
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}  # sums of at most n terms, each below 1
 KINDS = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchlm.models.ngram import NGram
+from scratchlm.models import NGram
 
 pytestmark = pytest.mark.parity
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -45,13 +46,18 @@ class Config:
                 raise TypeError(f"{name}: {field} is an integer, not {size!r}")
             if size < 1:
                 found.append(f"{field}={size} is below 1")
+        for each in dataclasses.fields(self):  # type: ignore[arg-type]
+            if each.type == "bool" and not isinstance(getattr(self, each.name), bool):
+                raise TypeError(
+                    f"{name}: {each.name} is true or false, not {getattr(self, each.name)!r}"
+                )
         problems = found or problems  # heads of width 0 divide nothing: say the cause only
         for field in shares.split():
             if not 0 <= getattr(self, field) < 1:
                 problems = [*problems, f"{field}={getattr(self, field)} lies outside [0, 1)"]
         for field in above_0.split():
-            if not getattr(self, field) > 0:
-                problems = [*problems, f"{field}={getattr(self, field)} is not positive"]
+            if not 0 < getattr(self, field) < math.inf:
+                problems = [*problems, f"{field}={getattr(self, field)} is not positive and finite"]
         if problems:
             raise ValueError(f"{name}: " + "; ".join(problems))
 

@@ -359,10 +359,13 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is said in groups, or as a list of names, said by itself."""
     flat = {k: v for k, v in values.items() if k not in ("rope_parameters", "rope_scaling")}
     for group in ("rope_scaling", "rope_parameters"):
-        for name, value in (values.get(group) or {}).items():
+        said = values.get(group) or {}
+        if not isinstance(said, Mapping):
+            raise TypeError(f"{group} is {said!r}, and should be names with their values")
+        for name, value in said.items():
             flat["rope_type" if name == "type" else name] = value
     if flat.get("rope_type") == "llama3":
         flat["rope_scaling"] = tuple(flat.pop(name, None) for name in SCALING)
-    if "id2label" in values:
-        flat["num_labels"] = len(values["id2label"] or ()) or 2
+    if values.get("id2label"):
+        flat["num_labels"] = len(values["id2label"])
     return flat

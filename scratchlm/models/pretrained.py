@@ -168,12 +168,13 @@ def _published(values: Mapping[str, Any], path: Path) -> Published:
         raise ValueError(
             f"load_pretrained: {path} holds a model of type {said!r}; models here are of {types}"
         )
-    named = values.get("architectures") or [family[0].architecture]
+    named = values.get("architectures") or family[0].architecture
+    first = named[0] if isinstance(named, list) else named
     for each in family:
-        if named[0] in (each.architecture, *each.also):
+        if first in (each.architecture, *each.also):
             return each
     raise ValueError(
-        f"load_pretrained: {path} holds a {named[0]}; of {said!r} there are here "
+        f"load_pretrained: {path} holds a {first}; of {said!r} there are here "
         f"{', '.join(each.architecture for each in family)}"
     )
 

@@ -61,7 +61,7 @@ def test_a_configuration_survives_json(config):
 
 
 def test_a_wrong_configuration_names_every_reason():
-    with pytest.raises(ValueError, match="n_layer=0 is below 1; n_head=0 is below 1; eps=0 is not"):
+    with pytest.raises(ValueError, match="n_layer=0 is below 1; n_head=0 is below 1; eps=0 is n"):
         LlamaConfig(n_layer=0, n_head=0, eps=0)
     with pytest.raises(ValueError, match="n_embd=10 does not split evenly into n_head=4 heads; h"):
         LlamaConfig(n_embd=10, n_head=4, n_kv_head=2)

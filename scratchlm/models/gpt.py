@@ -87,8 +87,8 @@ class SelfAttention(Module):
         self.drop = Dropout(config.dropout, rng=kind["rng"])
 
     def forward(self, x: Any, cache: KVCache | None = None) -> Any:
-        q, k, v = self.c_attn(x).split(x.shape[-1], axis=-1)  # [B, T, C] -> 3 × [B, T, C]
-        q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # 3 × [B, H, T, d]
+        qkv = split_heads(self.c_attn(x), 3 * self.n_head)  # [B, T, 3C] -> [B, 3H, T, d]
+        q, k, v = qkv.split(self.n_head, axis=-3)  # 3 × [B, H, T, d]
         mask = None
         if cache is not None:
             k, v = cache.extend(self, k, v)  # [B, H, T, d] -> [B, H, all so far, d]

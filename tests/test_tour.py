@@ -146,6 +146,8 @@ def test_it_searches_for_the_likeliest(trained):
         (("train", "nowhere.txt"), "no file or folder 'nowhere.txt'"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "text.txt", "--out", "new", "--heads", "3"), "n_head=3"),
+        (("train", "text.txt", "--tokenizer", "words"), "--tokenizer words is not known"),
+        (("train", "text.txt", "--vocabulary-size", "300"), "give --tokenizer bpe"),
         (("train", "text.txt", "--out", "new", "--schedule", "up"), "schedule='up'"),
     ],
 )

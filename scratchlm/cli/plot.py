@@ -12,7 +12,7 @@ import typer
 from .screen import console, fail
 
 if TYPE_CHECKING:
-    from ..text import CharVocab
+    from ..text import Tokenizer
 
 LONGEST = 32  # tokens of a text that the model writes itself
 
@@ -47,9 +47,7 @@ def plot(
     log = _log_of(checkpoint)
     folder = out or (log.parent if log else checkpoint) / "plots"
 
-    if text is None:
-        text = _written(model, vocabulary)
-    ids = vocabulary.encode(text)
+    ids = _written(model, vocabulary) if text is None else vocabulary.encode(text)
     longest = model.config.block_size
     if not 1 <= len(ids) <= longest:
         fail(
@@ -57,7 +55,7 @@ def plot(
             fix="give it less text" if len(ids) else "give it some text",
         )
     maps = attention_maps(model, ids)
-    tokens = [vocabulary.decode([int(i)]) for i in ids]
+    tokens = [vocabulary.token(int(i)) for i in ids]
     if head is None:
         drawn: Any = attention_grid(maps, tokens)
         path = save(drawn, folder / "attention.png")
@@ -81,14 +79,17 @@ def _say(path: Path, words: str) -> None:
     console.print(Text(str(path), "bold").append(f"  {words}", "not bold dim"), soft_wrap=True)
 
 
-def _written(model: Any, vocabulary: CharVocab) -> str:
-    """What the model goes on with after a space or a newline, always the same."""
+def _written(model: Any, vocabulary: Tokenizer) -> Any:
+    """The ids that the model goes on with after a space or a newline, always the same."""
     from ..generate import generate
+    from ..text import CharVocab
 
-    first = next((c for c in "\n " if c in vocabulary), vocabulary.characters[0])
+    if isinstance(vocabulary, CharVocab):
+        first = next((c for c in "\n " if c in vocabulary), vocabulary.characters[0])
+    else:
+        first = "\n"
     count = min(LONGEST, model.config.block_size)
-    ids = generate(model, vocabulary.encode(first), count, temperature=0.7, seed=0)
-    return vocabulary.decode(ids[1:])
+    return generate(model, vocabulary.encode(first), count, temperature=0.7, seed=0)[1:]
 
 
 def _chosen(head: str, layers: int, heads: int) -> tuple[int, int]:

@@ -34,10 +34,17 @@ def train(
     seconds: Annotated[
         float | None, typer.Option(help="Stop after this time instead.", show_default=False)
     ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="characters, or bpe: learn pieces of words from the text first.")
+    ] = "characters",
+    vocabulary_size: Annotated[
+        int | None,
+        typer.Option(help="Tokens of bpe, at least 256.", show_default="1024", metavar="N"),
+    ] = None,
     layers: Annotated[int, typer.Option(help="Layers.")] = 4,
     heads: Annotated[int, typer.Option(help="Attention heads in each.")] = 4,
     width: Annotated[int, typer.Option(help="Width of a layer.")] = 128,
-    length: Annotated[int, typer.Option(help="Characters of context.")] = 64,
+    length: Annotated[int, typer.Option(help="Tokens of context.")] = 64,
     batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 12,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     schedule: Annotated[
@@ -50,9 +57,14 @@ def train(
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and batches.", min=0)] = 0,
 ) -> None:
-    """Train a GPT, character by character, on a text. Ctrl-C saves; --resume goes on."""
+    """Train a GPT on a text, by characters or pieces of words. Ctrl-C saves; --resume goes on."""
+    from ..text import CharVocab
     from ..train import TrainConfig, Trainer, blas_threads, load_model
 
+    if tokenizer not in {"characters", "bpe"}:
+        fail(f"--tokenizer {tokenizer} is not known", fix="choose characters or bpe")
+    if tokenizer == "characters" and vocabulary_size is not None:
+        fail("--vocabulary-size is for pieces of words", fix="give --tokenizer bpe, too")
     if resume:
         if out is None:
             fail("--resume needs --out, the folder of the run to go on with")
@@ -65,7 +77,8 @@ def train(
         from ..models import GPT, GPTConfig
 
         source = source or "topics"
-        corpus = _corpus(source, None)
+        bpe = (vocabulary_size or 1024) if tokenizer == "bpe" else None
+        corpus = _corpus(source, None, bpe)
         out = out or RUNS / Path(source).stem
         if steps is None and seconds is None:
             steps = 2000
@@ -84,7 +97,8 @@ def train(
     except FileExistsError as error:
         fail(str(error), fix="--resume goes on with it, --overwrite replaces it")
     console.print(
-        f"[bold]{len(corpus.train):,}[/] characters to learn from, "
+        f"[bold]{len(corpus.train):,}[/] "
+        f"{'characters' if isinstance(corpus.vocabulary, CharVocab) else 'tokens'} to learn from, "
         f"[bold]{len(corpus.validation):,}[/] kept back, {len(corpus.vocabulary)} different; "
         f"a GPT of [bold]{model.num_parameters():,}[/] parameters"
         + (f"; going on after step {trainer.step}" if resume else "")
@@ -106,10 +120,10 @@ def train(
     console.print(f"It writes with: [bold]{invocation()} generate {where}[/]", soft_wrap=True)
 
 
-def _corpus(source: str, vocabulary: Any) -> Any:
+def _corpus(source: str, vocabulary: Any, bpe: int | None = None) -> Any:
     from ..data import corpus
 
-    return corpus(source, vocabulary=vocabulary)
+    return corpus(source, vocabulary=vocabulary, bpe=bpe)
 
 
 def _say_result(trainer: Any, corpus: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..text import CharVocab
+from ..text import BPE, CharVocab, Tokenizer
 from .downloads import locate
 
 BUILTIN = {"topics": "the help texts that come with Python itself (about 465,000 characters)"}
@@ -120,7 +120,7 @@ class Corpus:
 
     train: np.ndarray
     validation: np.ndarray
-    vocabulary: CharVocab
+    vocabulary: Tokenizer
     source: str = ""  # what `load` was given, to find it again
 
     def fingerprint(self) -> str:
@@ -129,15 +129,29 @@ class Corpus:
 
 
 def corpus(
-    source: str | Path, *, validation: float = 0.1, vocabulary: CharVocab | None = None
+    source: str | Path,
+    *,
+    validation: float = 0.1,
+    vocabulary: Tokenizer | None = None,
+    bpe: int | None = None,
 ) -> Corpus:
-    """Load a text, split it, number its characters.
+    """Load a text, split it, make ids of it.
 
-    The vocabulary, if none is given, is that of the whole text: which characters exist is all that
-    training learns of the validation part.
+    Args:
+        source: what ``load`` takes.
+        validation: the share that is kept back.
+        vocabulary: whose ids; by default the characters of the whole text: which of them exist is
+            all that training learns of the validation part.
+        bpe: instead, learn a byte-level BPE of this size, from the training part alone.
+
+    Raises:
+        ValueError: both are given.
     """
+    if vocabulary is not None and bpe is not None:
+        raise ValueError("corpus: give a vocabulary or the size of a new one, bpe=, not both")
     text = load(source)
     training, held_out = split(text, validation)
-    vocabulary = vocabulary or CharVocab(text)
+    if vocabulary is None:
+        vocabulary = CharVocab(text) if bpe is None else BPE.train(training, bpe)
     where = str(source) if str(source) in {*BUILTIN, *FETCHED} else str(Path(source).resolve())
     return Corpus(vocabulary.encode(training), vocabulary.encode(held_out), vocabulary, where)

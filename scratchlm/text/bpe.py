@@ -131,6 +131,9 @@ class BPE:
     def __len__(self) -> int:
         return max(self._bytes) + 1
 
+    def __contains__(self, token: str) -> bool:
+        return token in self.vocabulary or token in self.added.ids
+
     def __repr__(self) -> str:
         return f"BPE({len(self)} tokens, {len(self.merges)} merges, pattern {self.pattern!r})"
 

@@ -84,6 +84,9 @@ class WordPiece:
     def __len__(self) -> int:
         return max(self._tokens) + 1
 
+    def __contains__(self, token: str) -> bool:
+        return token in self.vocabulary or token in self.added.ids
+
     def __repr__(self) -> str:
         return f"WordPiece({len(self)} pieces, lowercase={self.lowercase})"
 

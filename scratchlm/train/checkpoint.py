@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..text import CharVocab
+from ..text import Tokenizer, tokenizer_from_dict
 
 STATE = "state.json"
 FORMAT = 1
@@ -125,7 +125,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     raise AssertionError("unreachable")
 
 
-def load_model(path: str | Path) -> tuple[Any, CharVocab | None, dict[str, Any]]:
+def load_model(path: str | Path) -> tuple[Any, Tokenizer | None, dict[str, Any]]:
     """The model of a checkpoint (or of a run's folder), its vocabulary, and the saved state.
 
     Raises:
@@ -145,7 +145,7 @@ def load_model(path: str | Path) -> tuple[Any, CharVocab | None, dict[str, Any]]
     model = GPT(GPTConfig.from_dict(about["config"]), rng=0, dtype=about["dtype"])
     model.load_state_dict(weights)
     saved = checkpoint.state.get("vocabulary")
-    return model, CharVocab.from_dict(saved) if saved else None, checkpoint.state
+    return model, tokenizer_from_dict(saved) if saved else None, checkpoint.state
 
 
 def _read(path: Path) -> Checkpoint:

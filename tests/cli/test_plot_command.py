@@ -13,7 +13,7 @@ from scratchlm.cli import main
 from scratchlm.cli import plot as command
 from scratchlm.data import corpus
 from scratchlm.models import GPT, GPTConfig
-from scratchlm.train import TrainConfig, train
+from scratchlm.train import TrainConfig, load_model, train
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,13 @@ def test_no_checkpoint_and_no_folder_are_said(run_folder, tmp_path, capsys):
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert run(run_folder, "--text", "a", "--out", tmp_path / "file") == 1
     assert "plot.save: can't write" in said(capsys)
+
+
+def test_a_model_of_pieces_of_words(tmp_path, capsys):
+    data = corpus("topics", bpe=300)
+    sizes = GPTConfig(len(data.vocabulary), 16, n_layer=1, n_head=2, n_embd=8)
+    config = TrainConfig(steps=2, batch_size=2, length=8, log_every=1, eval_batches=1)
+    train(GPT(sizes, rng=0), data, config, out=tmp_path, progress=False)
+    assert run(tmp_path) == 0
+    assert names(tmp_path / "plots") == ["attention.png", "loss.png"]
+    assert load_model(tmp_path)[1].as_dict() == data.vocabulary.as_dict()

@@ -134,3 +134,15 @@ def test_batches_that_cannot_be():
         data.sample_batch(np.arange(5), 0, 2, np.random.default_rng(0))
     with pytest.raises(ValueError, match="the text has 1"):
         list(data.blocks(np.arange(1), 2, 2))
+
+
+def test_pieces_of_words_are_learned_from_the_training_part_alone(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("low lower\n\n" * 100 + "newest widest\n\n" * 20, encoding="utf-8")
+    found = data.corpus(path, validation=0.25, bpe=300)
+    assert "Ġlower" in found.vocabulary
+    assert "est" not in found.vocabulary
+    assert "newest widest" in found.vocabulary.decode(found.validation)
+    assert found.vocabulary.decode(found.train) == "low lower\n\n" * (len(found.train) // 4)
+    with pytest.raises(ValueError, match="not both"):
+        data.corpus(path, vocabulary=found.vocabulary, bpe=300)

@@ -98,6 +98,12 @@ def test_a_stream_waits_for_whole_characters(small):
     assert [small.token(i) for i in ids[:2]] == [b"\xc3", b"\xa9"]
 
 
+def test_which_tokens_there_are(small):
+    assert "Ġlow" in small
+    assert "<|end|>" in small
+    assert " low" not in small  # the space is written Ġ
+
+
 def test_special_tokens(small):
     ids = small.encode("low<|end|>low <|endoftext|>")
     assert ids.tolist().count(0) == 1  # <|endoftext|>

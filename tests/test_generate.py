@@ -250,13 +250,20 @@ def test_logits_from_a_cache_are_those_of_a_full_pass(ids, pieces):
     assert difference_alone(MODEL, ids, pieces) < CLOSE
 
 
-def positions_off_by_one(self, T):
-    right = KVCache_positions(self, T)
-    return slice(right.start + 1, right.stop + 1) if isinstance(right, slice) else right + 1
+def test_long_rows_too_where_a_kernel_computes_attention():
+    """Views of larger buffers, with a mask, beside many queries at once."""
+    model = random_gpt(block=160)
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(V, size=n).tolist() for n in (150, 41, 97)]
+    assert difference_alone(model, ids, [110, 39, 1]) < CLOSE
 
 
-def positions_of_columns(self, T):
-    return slice(self.length, self.length + T)
+def positions_off_by_one(self, T, like):
+    return KVCache_positions(self, T, like) + 1
+
+
+def positions_of_columns(self, T, like):
+    return np.arange(self.length, self.length + T)
 
 
 def extend_one_too_early(self, layer, k, v):

@@ -138,7 +138,8 @@ class Transformer(Module):
 
     def forward(self, ids: Any, cache: KVCache | None = None) -> Any:
         T = ids.shape[-1]
-        positions = self.wpe.weight[slice(T) if cache is None else cache.positions(T)]  # [T, C]
+        at = slice(T) if cache is None else cache.positions(T, self.wpe.weight.data)
+        positions = self.wpe.weight[at]  # [T, C], or [B, T, C] where rows are padded
         x = self.drop(self.wte(ids) + positions)  # [B, T] -> [B, T, C]
         for block in self.h:
             x = block(x, cache)  # [B, T, C]

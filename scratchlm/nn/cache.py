@@ -89,15 +89,18 @@ class KVCache:
         """``[B, 1, 1, M]``, True for tokens and False for padding; None without padding."""
         return self._mask
 
-    def positions(self, T: int) -> Any:
-        """Where the next ``T`` columns stand: a slice, or integers ``[B, T]`` with padding.
+    def positions(self, T: int, like: Array) -> Array:
+        """Where the next ``T`` columns stand: integers ``[T]``, or ``[B, T]`` with padding.
 
-        Both index a table of positions. A column of padding stands at 0, where nobody looks.
+        They index a table of positions; for a rotation, ``positions(T, x)[..., None, :]`` fits
+        ``[B, H, T]``. A column of padding stands at 0, where nobody looks.
         """
-        columns = slice(self.length, self.length + T)
+        columns = arange_like(T, like) + self.length
         if self.padding is None:
             return columns
-        return np.maximum(np.arange(columns.start, columns.stop) - self.padding[:, None], 0)
+        xp = array_namespace(columns)
+        at = columns - asarray_like(self.padding, like)[:, None]  # [B, T]
+        return xp.where(at > 0, at, xp.zeros_like(at))
 
     def advance(self, T: int) -> None:
         """Every layer has read ``T`` more columns (the model says so, as its last act)."""

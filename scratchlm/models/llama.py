@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import asarray_like
 from ..nn import Attention, Embedding, KVCache, Linear, Module, ModuleList, RMSNorm, RotaryPositions
 from ..nn.attention import merge_heads, split_heads
 from ._common import Config, token_ids
@@ -180,11 +179,8 @@ class Transformer(Module):
         T = ids.shape[-1]
         place: dict[str, Any] = {}
         if cache is not None:
-            at = cache.positions(T)  # a slice, or with padding [B, T]
-            if isinstance(at, slice):
-                place = {"offset": at.start}
-            else:
-                place = {"positions": asarray_like(at[:, None, :], ids)}
+            # [T] -> [1, T], or with padding [B, T] -> [B, 1, T]: the same for all heads
+            place = {"positions": cache.positions(T, ids)[..., None, :]}
         x = self.embed_tokens(ids)  # [B, T] -> [B, T, C]
         for block in self.layers:
             x = block(x, cache, **place)  # [B, T, C]

@@ -11,16 +11,29 @@ from .bpe import BPE
 from .characters import CharVocab
 from .gguf import load_gguf_tokenizer
 from .jsonfile import Checked, read_json
+from .normalize import normalize
 from .wordpiece import WordPiece
+from .words import WordVocab, split_words
 
-__all__ = ["BPE", "CharVocab", "Tokenizer", "WordPiece", "load_tokenizer", "tokenizer_from_dict"]
+__all__ = [
+    "BPE",
+    "CharVocab",
+    "Tokenizer",
+    "WordPiece",
+    "WordVocab",
+    "load_gguf_tokenizer",
+    "load_tokenizer",
+    "normalize",
+    "split_words",
+    "tokenizer_from_dict",
+]
 
-Tokenizer = BPE | CharVocab | WordPiece
+Tokenizer = BPE | CharVocab | WordPiece | WordVocab
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer that a file holds: a ``tokenizer.json`` (byte-level BPE, WordPiece), what
-    ``CharVocab.save`` wrote, or a GGUF file. Nothing in it is executed.
+    another vocabulary's ``save`` wrote, or a GGUF file. Nothing in it is executed.
 
     Raises:
         OSError: it can't be read.
@@ -39,6 +52,8 @@ def tokenizer_from_dict(saved: Mapping[str, Any], *, where: str = "tokenizer") -
         if not content["characters"].of(str):
             content["characters"].fail("is empty")
         return CharVocab.from_dict(content.value)
+    if content.get("kind") == "words":
+        return WordVocab.from_dict(saved, where=where)
     model = content["model"]
     # old files do not name the model
     kind = model.get("type", "BPE" if "merges" in model.of(dict) else "WordPiece")

@@ -99,20 +99,22 @@ def test_greedy_stops_at_the_end_token_and_leaves_the_mode():
 
 
 def test_it_learns_to_reverse():
-    """Recorded: 0.11 nats after 150 steps; without the source it stays at ln 3 = 1.1."""
+    """Without the source the loss stays at ln 3 = 1.1. Recorded: at most 0.013 nats and 0.975 right,
+    over five seeds, by one thread and by two, which round differently. (At 150 steps that alone
+    moved a run from 0.11 nats to 0.25.)"""
     rng = RNG(0)
     model = EncoderDecoder(
         EncoderDecoderConfig(6, 6, 8, n_layer=1, n_head=2, n_embd=32, dropout=0.0), rng=0
     )
     optimizer = optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(250):
         words = rng.integers(3, 6, size=(32, 4))
         start = np.ones((32, 1), int)
         loss = model.loss(words, np.concatenate([start, words[:, ::-1]], axis=1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.3
+    assert loss.item() < 0.1
     words = rng.integers(3, 6, size=(50, 4))
     right = model.greedy(words, start_id=1, max_new_tokens=4) == words[:, ::-1]
     assert right.mean() > 0.9

@@ -115,7 +115,6 @@ class BPE:
         other = None if unknown is None else known[unknown]
         self._first = [self.vocabulary.get(ALPHABET[byte], other) for byte in range(256)]
         self._merged: dict[Pair, tuple[int, int]] = {}  # pair → rank, id
-        self.merges: list[tuple[str, str]] = []
         for rank, (a, b) in enumerate(merges):
             try:
                 pair, number = (self.vocabulary[a], self.vocabulary[b]), self.vocabulary[a + b]
@@ -125,17 +124,23 @@ class BPE:
                     "not in the vocabulary"
                 ) from None
             self._merged[pair] = rank, number
-            self.merges.append((a, b))
         self._cache: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
         return max(self._bytes) + 1
 
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """Pairs of tokens, lowest rank first."""
+        names = {number: token for token, number in self.vocabulary.items()}
+        ranked = sorted(self._merged.items(), key=lambda item: item[1])
+        return [(names[a], names[b]) for (a, b), _ in ranked]
+
     def __contains__(self, token: str) -> bool:
         return token in self.vocabulary or token in self.added.ids
 
     def __repr__(self) -> str:
-        return f"BPE({len(self)} tokens, {len(self.merges)} merges, pattern {self.pattern!r})"
+        return f"BPE({len(self)} tokens, {len(self._merged)} merges, pattern {self.pattern!r})"
 
     # ------------------------------------------------------------------ text to ids
 

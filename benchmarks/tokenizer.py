@@ -44,7 +44,7 @@ def _texts() -> dict[str, str]:
                 text = load(name)
             except FileNotFoundError:
                 continue
-            texts[f"{language} ({name})"] = text.encode()[:BYTES].decode("utf-8", "ignore")
+            texts[language] = text.encode()[:BYTES].decode("utf-8", "ignore")
             break
     return texts
 
@@ -76,8 +76,8 @@ def _vocabulary(text: str) -> tuple[BPE, str]:
     try:
         locate("gpt2-vocabulary")
     except FileNotFoundError:
-        return _train(text), f"{MERGES:,} merges"
-    return BPE.gpt2(), "GPT-2's vocabulary"
+        return _train(text), "encode"
+    return BPE.gpt2(), "GPT-2"
 
 
 def _encoding(bpe: BPE, paragraphs: list[str], *, fresh: bool) -> dict[str, Call]:

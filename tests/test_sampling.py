@@ -184,3 +184,10 @@ def test_dtype_and_input_stay(rule):
 def test_bad_options(call, words):
     with pytest.raises(ValueError, match=words):
         call(np.zeros(3))
+
+
+def test_the_edges_of_each_rule():
+    equal = np.zeros(2)
+    assert kept(keep_p(equal, 0.5)).tolist() == [True, False]  # the mass is reached exactly
+    assert kept(min_p(np.array([0.0, 1.0, 1.0]), 1.0)).tolist() == [False, True, True]
+    assert draw(np.array([[0.0, 1.0]]), np.zeros(1)).tolist() == [1]  # never what can not come

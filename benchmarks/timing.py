@@ -11,6 +11,8 @@ from statistics import median, quantiles
 
 from scratchlm.train import blas_threads
 
+PAUSE = 0.15  # seconds
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -55,8 +57,8 @@ def in_turns(
 ) -> list[Timing]:
     """Time each candidate ``repeat`` times in a row, in each of ``rounds`` rounds.
 
-    The first call of each turn is not counted: it finds another candidate's data in the caches and
-    another thread pool spinning. The order turns around with every round. With
+    Before each turn there is a pause, since idle threads of OpenBLAS's spin for a tenth of a second,
+    and the first call is not counted: it finds another candidate's data in the caches. The order turns around with every round. With
     ``time.process_time`` for a clock, what other programs do in the meantime hardly counts.
     """
     names = list(candidates)
@@ -66,6 +68,7 @@ def in_turns(
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
             call = candidates[name]
+            time.sleep(PAUSE)
             call()
             times = []
             for _ in range(repeat):

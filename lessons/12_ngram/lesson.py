@@ -407,7 +407,9 @@ best = np.log(C[0] + k)
 _, vjp = penalized(best)
 print("gradient at ln(c + k):", vjp(1.0).round(16))
 added = NGram(tiny, 2, 3, smoothing="add-k", k=k).next_token_probabilities([0])
-print("softmax of it:        ", ops.softmax(best)[0].round(4), " the library's add-k:", added.round(4))
+print(
+    "softmax of it:        ", ops.softmax(best)[0].round(4), " the library's add-k:", added.round(4)
+)
 assert np.abs(vjp(1.0)).max() < 1e-14
 assert np.allclose(ops.softmax(best)[0], added)
 
@@ -539,7 +541,9 @@ assert np.abs(table_loss(np.log(counts), *many)[1](1.0)).max() < 1e-16
 # Both say 0. And the error against the step, away from the optimum:
 
 # %%
-ax = plot.gradcheck_curve(lambda Z: table_loss(Z, X, Y), Z, title="table of logits: error against step")
+ax = plot.gradcheck_curve(
+    lambda Z: table_loss(Z, X, Y), Z, title="table of logits: error against step"
+)
 show(ax, alt="V-shaped curves of error against step, both axes logarithmic: central differences are "
              "best near a step of 1e-5, forward differences near 1e-8.")  # fmt: skip
 from scratchlm.gradcheck import error_by_step
@@ -585,7 +589,9 @@ with style():
             ax.plot(lengths, own[name], "--", color=color, marker=marker, markersize=4,
                     label=f"{name}, own text")  # fmt: skip
         if name != "relative frequencies":
-            ax.plot(lengths, kept_back[name], color=color, marker=marker, label=f"{name}, kept back")
+            ax.plot(
+                lengths, kept_back[name], color=color, marker=marker, label=f"{name}, kept back"
+            )
     ax.set(yscale="log", xlabel="n (letters: n − 1 of context and the next one)",
            ylabel="perplexity per letter (logarithmic)", title="Longer contexts")  # fmt: skip
     ax.set_yticks([1, 2, 3, 5, 10, 20], ["1", "2", "3", "5", "10", "20"])
@@ -858,9 +864,11 @@ assert rows[-1][3] > 1.01
 
 # %%
 print("what the check says to a model that counts occurrences everywhere:\n")
-fault = known["kneser_ney"].check(
-    known["kneser_ney"].mistake("occurrences below the top").function
-).fault
+fault = (
+    known["kneser_ney"]
+    .check(known["kneser_ney"].mistake("occurrences below the top").function)
+    .fault
+)
 print(fault.what, fault.where, fault.looks_like, fault.hint, sep="\n")
 
 # %% [markdown]

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-# Places in a job's counter: pieces taken, how many those were when the job began, how many it has;
-# on a cache line of its own, the latest job whose workers are waited for, and how often one came
-# back. The pool's counter goes on rising from job to job.
-TAKEN, BEGIN, END, RELEASED, BACK = 0, 1, 2, 8, 9
+# Places in a job's counter: pieces taken, how many those were when the job began, how many it has,
+# how many of them from the front and from the back; on a cache line of its own, the latest job
+# whose workers are waited for, and how often one came back. The first and the last go on rising
+# from job to job.
+TAKEN, BEGIN, END, FROM_FRONT, FROM_BACK, RELEASED, BACK = 0, 1, 2, 3, 4, 8, 9
 OWNER, WORKER = 16, 15  # the lengths by which kernels tell whose counter it is
 
 WATCH = 12000
@@ -104,6 +105,7 @@ class _Pool:
         done = False
         counter[BEGIN] = job.begin = int(counter[TAKEN])
         counter[END] = job.pieces
+        counter[FROM_FRONT] = counter[FROM_BACK] = 0
         back = int(counter[BACK])
         try:
             for _ in range(job.helpers):

@@ -18,7 +18,7 @@ from numba.np.arrayobj import make_array
 
 from .compiling import inline, kernel
 from .simd import intrinsic
-from .threads import BACK, BEGIN, END, RELEASED, TAKEN, WATCH, WORKER
+from .threads import BACK, BEGIN, END, FROM_BACK, FROM_FRONT, RELEASED, TAKEN, WATCH, WORKER
 
 _HINTS = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": ("llvm.aarch64.hint", [1])}
 _HINTS |= {"amd64": _HINTS["x86_64"], "arm64": _HINTS["aarch64"]}
@@ -78,17 +78,26 @@ def _wait(turn):
 
 @inline
 def take(counter):
-    """The number of a piece that nobody else has, rising from 0; at the end one that is too high.
+    """The number of a piece that nobody else has; at the end one that is too high.
 
-    There a worker lingers until the owner of the job, who is done too, waits for it.
+    The owner of a job takes pieces from the front, workers take them from the back: neighboring
+    rows then stay with the same core from kernel to kernel, and in its cache. At the end a worker
+    lingers until the owner, who is done too, waits for it.
     """
     begin = _look(counter, BEGIN)
+    end = _look(counter, END)
     piece = _add_one(counter, TAKEN) - begin
-    if counter.size == WORKER and piece >= _look(counter, END):
-        for turn in range(WATCH):
-            if _look(counter, RELEASED) == begin:
-                break
-            _wait(turn)
+    if counter.size == WORKER:
+        if piece < end:
+            piece = end - 1 - _add_one(counter, FROM_BACK)
+        else:
+            for turn in range(WATCH):
+                if _look(counter, RELEASED) == begin:
+                    break
+                _wait(turn)
+    elif piece < end:
+        piece = counter[FROM_FRONT]
+        counter[FROM_FRONT] = piece + 1
     return piece
 
 

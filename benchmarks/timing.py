@@ -57,9 +57,10 @@ def in_turns(
 ) -> list[Timing]:
     """Time each candidate ``repeat`` times in a row, in each of ``rounds`` rounds.
 
-    Before each turn there is a pause, since idle threads of OpenBLAS's spin for a tenth of a second,
-    and the first call is not counted: it finds another candidate's data in the caches. The order turns around with every round. With
-    ``time.process_time`` for a clock, what other programs do in the meantime hardly counts.
+    Before each turn there is a pause, since idle threads of OpenBLAS's spin for a tenth of a
+    second, and the first call is not counted: it finds another candidate's data in the caches. The
+    order turns around with every round. With ``time.process_time`` for a clock, what other programs
+    do in the meantime hardly counts.
     """
     names = list(candidates)
     for call in candidates.values():

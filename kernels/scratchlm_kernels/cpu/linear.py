@@ -57,9 +57,11 @@ def pack(counter, pieces, source, target, step, transposed):
 
 
 @kernel(lambda t: (t.counter, t.integer, t.dense(2), t.own(1), t.own(2), t.dense(1), t.flag,
-                   t.flag, t.integer))  # fmt: skip
-def product(counter, pieces, A, panels, C, bias, has_bias, transposed, wide):
-    """Each piece: a tile of ``C = A B + bias``; or of ``Aᵀ B``, with A given as it is."""
+                   t.flag, t.integer, t.own(1)))  # fmt: skip
+def product(counter, pieces, A, panels, C, bias, has_bias, transposed, wide, sums):
+    """Each piece: a tile of ``C = A B + bias``; or of ``Aᵀ B``, with A given as it is, and A's
+    columns summed on the way, if ``sums`` has room for them.
+    """
     rows, columns = C.shape
     depth = A.shape[0] if transposed else A.shape[1]
     step = wide * VECTORS
@@ -82,6 +84,14 @@ def product(counter, pieces, A, panels, C, bias, has_bias, transposed, wide):
                     line = a[k * TALL : (k + 1) * TALL]
                     for i in range(tall):
                         line[i] = row[i]
+                if sums.size and j0 == 0:
+                    total = sums[i0 : i0 + tall]
+                    if k0 == 0:
+                        total[:] = 0
+                    for k in range(deep):
+                        line = a[k * TALL : k * TALL + tall]
+                        for i in range(tall):
+                            total[i] += line[i]
                 a_row, a_k = 1, TALL
             else:
                 for i in range(tall):
@@ -112,8 +122,12 @@ def matmul(
     *,
     transposed_a: bool = False,
     transposed_b: bool = False,
+    sums: np.ndarray | None = None,
 ) -> np.ndarray:
-    """``A B + bias`` of matrices that are not empty; Aᵀ for A or Bᵀ for B if so said."""
+    """``A B + bias`` of matrices that are not empty; Aᵀ for A or Bᵀ for B if so said.
+
+    With Aᵀ, the sums over A's columns are written to ``sums`` if it is given.
+    """
     dtype = A.dtype
     A, B = np.ascontiguousarray(A), np.ascontiguousarray(B)
     columns, depth = B.shape if transposed_b else B.shape[::-1]
@@ -128,7 +142,7 @@ def matmul(
     shift = C[0] if bias is None else np.ascontiguousarray(bias)
     share(
         product[dtype], pieces, A, panels, C, shift, bias is not None, transposed_a,
-        lanes(dtype), small=small,
+        lanes(dtype), C[0, :0] if sums is None else sums, small=small,
     )  # fmt: skip
     return C
 
@@ -152,7 +166,8 @@ class Packed:
         shift = C[0] if bias is None else np.ascontiguousarray(bias)
         share(
             product[self.dtype], pieces, np.ascontiguousarray(A), self.panels, C, shift,
-            bias is not None, False, lanes(self.dtype), small=C.size * self.depth < SMALL,
+            bias is not None, False, lanes(self.dtype), C[0, :0],
+            small=C.size * self.depth < SMALL,
         )  # fmt: skip
         return C
 
@@ -167,7 +182,8 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     def vjp(dy: np.ndarray) -> tuple[np.ndarray | None, ...]:
         dy2 = dy.reshape(rows, outs)
         dx = matmul(dy2, weight).reshape(x.shape)
-        dweight = matmul(dy2, x2, transposed_a=True)
-        return dx, dweight, None if bias is None else dy2.sum(axis=0)
+        dbias = None if bias is None else np.empty(outs, dy.dtype)
+        dweight = matmul(dy2, x2, transposed_a=True, sums=dbias)
+        return dx, dweight, dbias
 
     return y.reshape(*x.shape[:-1], outs), vjp

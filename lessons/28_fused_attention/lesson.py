@@ -224,8 +224,9 @@ else:
 # %% [markdown]
 # Read it beside the NumPy version: `m`, `l`, `acc`, `shrink` are the same. What is new serves the
 # machine: threads `take` the next piece of work from a counter, rows are padded to whole vectors,
-# and the heaviest pieces of a causal triangle come first. And it saves $m$ and $1 / l$ instead of
-# $L$; section 6 says why.
+# and the heaviest pieces of a causal triangle come first. `kind` says which sort of mask there is;
+# `drops`, `seed`, `limit` and `kept` are dropout, whose random numbers are drawn again in backward
+# rather than kept. And it saves $m$ and $1 / l$ instead of $L$; section 6 says why.
 #
 # The same op, so the same test: forward and all three gradients, against the composed op in
 # float64.

@@ -99,15 +99,15 @@ def test_greedy_stops_at_the_end_token_and_leaves_the_mode():
 
 
 def test_it_learns_to_reverse():
-    """Without the source the loss stays at ln 3 = 1.1. Recorded in nine runs, by one thread and by
-    two, which round differently: at most 0.013 nats, at least 0.975 right. (At 150 steps the number
-    of threads alone moved one from 0.11 nats to 0.25.)"""
+    """Without the source the loss stays at ln 3 = 1.1. Recorded for four seeds, with Numba and
+    without, which round differently: 0.002 nats each. (One layer at a rate of 5e-3 now and then
+    leaves that plateau only after 250 steps.)"""
     rng = RNG(0)
     model = EncoderDecoder(
-        EncoderDecoderConfig(6, 6, 8, n_layer=1, n_head=2, n_embd=32, dropout=0.0), rng=0
+        EncoderDecoderConfig(6, 6, 8, n_layer=2, n_head=2, n_embd=32, dropout=0.0), rng=0
     )
-    optimizer = optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(250):
+    optimizer = optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(300):
         words = rng.integers(3, 6, size=(32, 4))
         start = np.ones((32, 1), int)
         loss = model.loss(words, np.concatenate([start, words[:, ::-1]], axis=1))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..backend import array_namespace, asarray_like
+from ..nn import KVCache
 from ..tensor import Tensor
 
 C = TypeVar("C", bound="Config")
@@ -32,6 +33,20 @@ class Config:
                 f"{cls.__name__} has no {', '.join(map(repr, unknown))}; it has {', '.join(known)}"
             )
         return cls(**values)
+
+    def _uneven_heads(self) -> list[str]:
+        """What is wrong if the width cannot be shared out to the heads; [] where either is no
+        size at all, which :meth:`_refuse` names.
+        """
+        values = self.to_dict()
+        width, heads = values["n_embd"], values["n_head"]
+        try:
+            uneven = width % heads
+        except (TypeError, ZeroDivisionError):
+            return []
+        if not uneven:
+            return []
+        return [f"n_embd={width} does not split evenly into n_head={heads} heads"]
 
     def _refuse(self, problems: list[str], *, sizes: str, shares: str = "", above_0: str) -> None:
         """One ValueError with all ``problems``, and what is wrong with the fields named here.
@@ -56,8 +71,10 @@ class Config:
             if not 0 <= getattr(self, field) < 1:
                 problems = [*problems, f"{field}={getattr(self, field)} lies outside [0, 1)"]
         for field in above_0.split():
-            if not 0 < getattr(self, field) < math.inf:
-                problems = [*problems, f"{field}={getattr(self, field)} is not positive and finite"]
+            value = getattr(self, field)
+            if not 0 < value < math.inf:
+                limits = "finite" if value > 0 else "positive"
+                problems = [*problems, f"{field}={value} is not {limits}"]
         if problems:
             raise ValueError(f"{name}: " + "; ".join(problems))
 
@@ -83,6 +100,15 @@ def token_ids(model: str, ids: Any, like: Any, *, longest: int | None = None) ->
             f"positions for 1 to {longest} (block_size); give fewer: ids[..., -{longest}:]"
         )
     return ids
+
+
+def check_room(model: str, length: int, cache: KVCache | None, longest: int) -> None:
+    """A ValueError if ``length`` tokens and those in the cache are more than ``longest``."""
+    if cache is not None and cache.length + length > longest:
+        raise ValueError(
+            f"{model}: {length} tokens more than the {cache.length} in the cache, and there are "
+            f"positions for {longest} (block_size): read the last ones anew, with a new cache"
+        )
 
 
 def token_mask(model: str, mask: Any, ids: Any) -> Any:

@@ -53,14 +53,7 @@ class BERTConfig(Config):
     tie_weights: bool = True  # the output layer of the masked LM is the token table
 
     def __post_init__(self) -> None:
-        problems = []
-        try:
-            if self.n_embd % self.n_head:
-                problems.append(
-                    f"n_embd={self.n_embd} does not split evenly into n_head={self.n_head} heads"
-                )
-        except (TypeError, ZeroDivisionError):
-            pass  # named below
+        problems = self._uneven_heads()
         if self.activation not in ACTIVATIONS:
             problems.append(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
         self._refuse(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,11 @@ from .. import functional as F
 from ..backend import asarray_like
 from ..nn import Attention, Dropout, Embedding, KVCache, LayerNorm, Linear, Module, ModuleList
 from ..nn.attention import merge_heads, split_heads
+from ._common import Config, check_room
 
 
 @dataclasses.dataclass(frozen=True)
-class GPTConfig:
+class GPTConfig(Config):
     """The sizes of a GPT; the defaults are GPT-2's smallest (124M parameters), without dropout.
 
     Raises:
@@ -41,38 +41,8 @@ class GPTConfig:
     tie_weights: bool = True  # the output layer is the token table (Press and Wolf 2017)
 
     def __post_init__(self) -> None:
-        problems = []
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, int | np.integer):
-                raise TypeError(f"GPTConfig: {name} is an integer, not {size!r}")
-            if size < 1:
-                problems.append(f"{name}={size} is below 1")
-        if not problems and self.n_embd % self.n_head:
-            problems.append(
-                f"n_embd={self.n_embd} does not split evenly into n_head={self.n_head} heads"
-            )
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout={self.dropout} lies outside [0, 1)")
-        if not self.eps > 0:
-            problems.append(f"eps={self.eps} is not positive")
-        if problems:
-            raise ValueError("GPTConfig: " + "; ".join(problems))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a JSON file."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """Back from :meth:`to_dict`; a ValueError names every unknown key."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(
-                f"GPTConfig has no {', '.join(map(repr, unknown))}; it has {', '.join(known)}"
-            )
-        return cls(**values)
+        sizes = "vocab_size block_size n_layer n_head n_embd"
+        self._refuse(self._uneven_heads(), sizes=sizes, shares="dropout", above_0="eps")
 
 
 class SelfAttention(Module):
@@ -197,7 +167,8 @@ class GPT(Module):
             TypeError, IndexError: ids that are no integers or outside the vocabulary.
             RuntimeError: a cache outside of ``no_grad()``.
         """
-        ids = self._check(ids, cache)
+        ids = self._check(ids)
+        check_room("GPT", ids.shape[-1], cache, self.config.block_size)
         x = self.transformer(ids, cache)  # [B, T] -> [B, T, C]
         if last_only:
             x = x[..., -1:, :]  # [B, 1, C]
@@ -206,7 +177,7 @@ class GPT(Module):
             return logits
         return logits, F.cross_entropy(logits, targets)
 
-    def _check(self, ids: Any, cache: KVCache | None) -> Any:
+    def _check(self, ids: Any) -> Any:
         if not hasattr(ids, "dtype"):
             ids = asarray_like(np.asarray(ids), self.lm_head.weight.data)
         T, longest = ids.shape[-1] if ids.ndim else 0, self.config.block_size
@@ -216,11 +187,6 @@ class GPT(Module):
             raise ValueError(
                 f"GPT: ids of shape {tuple(ids.shape)} hold {T} tokens, but there are positions "
                 f"for 1 to {longest} (block_size); keep the last ones: ids[..., -{longest}:]"
-            )
-        if cache is not None and cache.length + T > longest:
-            raise ValueError(
-                f"GPT: {T} tokens more than the {cache.length} in the cache, and there are "
-                f"positions for {longest} (block_size): read the last ones anew, with a new cache"
             )
         return ids
 

@@ -17,7 +17,7 @@ import numpy as np
 from .. import functional as F
 from ..nn import Attention, Embedding, KVCache, Linear, Module, ModuleList, RMSNorm, RotaryPositions
 from ..nn.attention import merge_heads, split_heads
-from ._common import Config, token_ids
+from ._common import Config, check_room, token_ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,14 +239,9 @@ class Llama(Module):
             TypeError, IndexError: ids that are no integers or outside the vocabulary.
             RuntimeError: a cache outside of ``no_grad()``.
         """
-        longest = self.config.block_size
-        ids = token_ids("Llama", ids, self.lm_head.weight.data, longest=longest)
-        if cache is not None and cache.length + ids.shape[-1] > longest:
-            raise ValueError(
-                f"Llama: {ids.shape[-1]} tokens more than the {cache.length} in the cache, and "
-                f"there are positions for {longest} (block_size): read the last ones anew, with a "
-                "new cache"
-            )
+        like, longest = self.lm_head.weight.data, self.config.block_size
+        ids = token_ids("Llama", ids, like, longest=longest)
+        check_room("Llama", ids.shape[-1], cache, longest)
         x = self.model(ids, cache)  # [B, T] -> [B, T, C]
         if last_only:
             x = x[..., -1:, :]  # [B, 1, C]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,11 @@ from ..nn import (
     Transformer,
 )
 from ..tensor import Tensor
+from ._common import Config
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderDecoderConfig:
+class EncoderDecoderConfig(Config):
     """The sizes of an encoder–decoder; the defaults are the base model of Vaswani et al. 2017.
 
     Raises:
@@ -52,44 +52,13 @@ class EncoderDecoderConfig:
     pad_id: int | None = None  # this id fills up short sequences: never read, never learned
 
     def __post_init__(self) -> None:
-        problems = []
-        sizes = ("source_vocab_size", "target_vocab_size", "block_size", "n_layer", "n_head")
-        for name in (*sizes, "n_embd"):
-            size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, int | np.integer):
-                raise TypeError(f"EncoderDecoderConfig: {name} is an integer, not {size!r}")
-            if size < 1:
-                problems.append(f"{name}={size} is below 1")
-        if not problems and self.n_embd % self.n_head:
-            problems.append(
-                f"n_embd={self.n_embd} does not split evenly into n_head={self.n_head} heads"
-            )
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout={self.dropout} lies outside [0, 1)")
-        if not self.eps > 0:
-            problems.append(f"eps={self.eps} is not positive")
+        problems = self._uneven_heads()
         if self.positions not in POSITIONS:
             problems.append(f"positions={self.positions!r} is none of {', '.join(POSITIONS)}")
         elif self.positions == "sinusoidal" and self.n_embd % 2:
             problems.append(f"n_embd={self.n_embd} is odd, and sinusoids come in pairs")
-        if problems:
-            raise ValueError("EncoderDecoderConfig: " + "; ".join(problems))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a JSON file."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EncoderDecoderConfig:
-        """Back from :meth:`to_dict`; a ValueError names every unknown key."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ValueError(
-                f"EncoderDecoderConfig has no {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(known)}"
-            )
-        return cls(**values)
+        sizes = "source_vocab_size target_vocab_size block_size n_layer n_head n_embd"
+        self._refuse(problems, sizes=sizes, shares="dropout", above_0="eps")
 
 
 POSITIONS = ("sinusoidal", "learned")

@@ -10,7 +10,7 @@ import numpy as np
 
 import scratchlm
 from scratchlm import optim
-from scratchlm.lessons import page, student
+from scratchlm.lessons import book, page, student
 from scratchlm.models.gpt import GPT, GPTConfig
 from scratchlm.registry import get_op
 
@@ -44,9 +44,11 @@ def runs_as_a_script(lesson):
 
 
 def runs_as_a_page(lesson):
-    """Every cell runs, and something is shown: text, code from the source, and a figure."""
-    file = lesson.folder / "lesson.py"
-    cells = list(page.run(page.read_cells(file), file))
+    """Every cell runs, and something is shown: text, code from the source, and a figure.
+
+    What is shown is kept until the lesson or the library changes, and the book shows the same.
+    """
+    cells = book.run_pages([lesson])[lesson.number]
     kinds = {output.kind for cell in cells for output in cell.outputs}
     assert {"text", "table", "code", "figure"} <= kinds
     return cells

@@ -169,12 +169,13 @@ def read(
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the HTML page.")] = True,
 ) -> None:
     """Read a lesson in the terminal, or with --html in the browser."""
+    from ..data.downloads import cache_folder
     from ..lessons import render
 
     lesson = _find(number, complete=True)
     cells = _executed(lesson) if run else page.read_cells(lesson.folder / "lesson.py")
     if html:
-        target = out or page.cache_folder() / "pages" / f"{lesson.name}.html"
+        target = out or cache_folder() / "pages" / f"{lesson.name}.html"
         target.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(target, render.page(lesson, cells))
         console.print(f"[green]✓[/] {target}", soft_wrap=True)

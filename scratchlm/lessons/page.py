@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.downloads import cache_folder
 from . import display
 from .display import Output
 from .index import Lesson
@@ -166,18 +167,6 @@ def cache_file(lesson: Lesson) -> Path:
         status = path.stat()
         digest.update(f"{path}{status.st_size}{status.st_mtime_ns}".encode())
     return cache_folder() / f"{lesson.name}-{digest.hexdigest()[:16]}.json"
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this library (``SCRATCHLM_CACHE`` names another)."""
-    named = os.environ.get("SCRATCHLM_CACHE")
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "scratchlm" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "scratchlm"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "scratchlm"
 
 
 def load_outputs(lesson: Lesson, path: Path | None = None) -> list[Cell] | None:

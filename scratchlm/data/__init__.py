@@ -1,20 +1,28 @@
 """Where text comes from, how it is split, and how batches are cut from it."""
 
-from .batches import batch_at, blocks, sample_batch
+from .batches import Epochs, batch_at, blocks, buckets, pad, sample_batch
 from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, split
 from .downloads import fetch, locate, packages
+from .examples import Split, split_examples
+from .masking import mask_tokens
 
 __all__ = [
     "BUILTIN",
     "FETCHED",
     "Corpus",
+    "Epochs",
+    "Split",
     "batch_at",
     "blocks",
+    "buckets",
     "corpus",
     "fetch",
     "load",
     "locate",
+    "mask_tokens",
     "packages",
+    "pad",
     "sample_batch",
     "split",
+    "split_examples",
 ]

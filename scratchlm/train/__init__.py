@@ -1,11 +1,29 @@
-"""The training loop, and checkpoints that it goes on from bit for bit."""
+"""Tasks, the training loop, and checkpoints that it goes on from bit for bit."""
 
 from .checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from .tasks import (
+    Classification,
+    Examples,
+    Instructions,
+    MaskedLM,
+    NextToken,
+    Pairs,
+    Tagging,
+    Task,
+)
 from .threads import blas_threads
 from .trainer import TrainConfig, Trainer, train
 
 __all__ = [
     "Checkpoint",
+    "Classification",
+    "Examples",
+    "Instructions",
+    "MaskedLM",
+    "NextToken",
+    "Pairs",
+    "Tagging",
+    "Task",
     "TrainConfig",
     "Trainer",
     "blas_threads",

@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional as F
-from ..backend import asarray_like, to_host
-from ..data import Corpus, sample_batch
-from ..metrics import mean_loss
+from ..backend import to_host
+from ..data import Corpus
 from ..nn import Module
 from ..optim import AdamW, LRScheduler, clip_grad_norm, decay_groups, schedules
 from ..registry import get_op
 from .checkpoint import Checkpoint, check_writable, checkpoints, load_checkpoint, save_checkpoint
+from .tasks import NextToken, Task, beside
 
 LOG = "log.jsonl"
 SCHEDULES = ("constant", "cosine", "step_decay", "inverse_sqrt")
@@ -43,7 +42,7 @@ class TrainConfig:
     steps: int | None = 1000
     seconds: float | None = None  # a limit by the clock (after the first step), which lr follows
     batch_size: int = 12
-    length: int = 64  # tokens of context in training
+    length: int = 64  # tokens of context, where a corpus is given and not a task
     lr: float = 1e-3
     schedule: str = "cosine"
     warmup: float = 0.05  # share of the run
@@ -98,11 +97,11 @@ class TrainConfig:
 
 
 class Trainer:
-    """Trains ``model(ids) -> logits`` to say what comes next.
+    """Trains a model to do a task.
 
     Args:
-        model: any module from ids (B, T) to logits (B, T, V).
-        data: the ids, split.
+        model: what the task can ask.
+        data: a task (:mod:`scratchlm.train.tasks`); a corpus means :class:`NextToken` on it.
         config: how to train; to resume, None goes on as the run was begun.
         out: folder for checkpoints and the log ``log.jsonl``; None keeps nothing.
         overwrite: remove the run that is in ``out``, instead of refusing.
@@ -113,14 +112,14 @@ class Trainer:
     Raises:
         OSError: ``out`` cannot be written.
         FileExistsError: ``out`` holds a run; resume it, or choose another.
-        ValueError: the text is too short for the length, or the model for either; or, to resume,
-            the text is another one.
+        ValueError: the model does not fit the task, or the text is too short for the length; or,
+            to resume, the data are other ones.
     """
 
     def __init__(
         self,
         model: Module,
-        data: Corpus,
+        data: Task | Corpus,
         config: TrainConfig | None = None,
         *,
         out: str | Path | None = None,
@@ -128,19 +127,20 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.data = data
         self.out = None if out is None else check_writable(out)
         checkpoint = self._checkpoint() if resume else None
         if config is None:
             config = TrainConfig(**checkpoint.state["config"]) if checkpoint else TrainConfig()
         self.config = config
-        self._check_sizes()
+        self.task = data if isinstance(data, Task) else NextToken(data, config.length)
+        self.task.check(model)
         self.rng = np.random.default_rng(config.seed)
         self.optimizer = AdamW(
             decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas
         )
         self.scheduler = LRScheduler(self.optimizer, config.factor)
         self.step = 0
+        self.tokens = 0  # read since this trainer was made
         self.elapsed = 0.0
         self.interrupted = False
         self.history: list[Record] = []
@@ -149,23 +149,6 @@ class Trainer:
             self._resume(checkpoint)
         elif self.out is not None:
             self._begin(self.out, overwrite)
-
-    def _check_sizes(self) -> None:
-        """Refuse now what would fail at some later step."""
-        length = self.config.length
-        sample_batch(self.data.train, 1, length, np.random.default_rng(0))
-        sizes = getattr(self.model, "config", None)
-        block_size = getattr(sizes, "block_size", length)
-        vocab_size = getattr(sizes, "vocab_size", len(self.data.vocabulary))
-        if length > block_size:
-            raise ValueError(
-                f"Trainer: length={length}, but the model has positions for block_size={block_size}"
-            )
-        if len(self.data.vocabulary) > vocab_size:
-            raise ValueError(
-                f"Trainer: the text has {len(self.data.vocabulary)} different tokens, the model "
-                f"only vocab_size={vocab_size}"
-            )
 
     # -- one step ------------------------------------------------------------------------------
 
@@ -177,9 +160,8 @@ class Trainer:
         """
         config = self.config
         self.scheduler.set(self.progress)
-        x, y = sample_batch(self.data.train, config.batch_size, config.length, self.rng)
-        logits = self.model(asarray_like(x, self._like))  # [B, T] -> [B, T, V]
-        loss = F.cross_entropy(logits, asarray_like(y, self._like))
+        batch = self.task.sample(config.batch_size, self.rng)
+        loss = self.task.loss(self.model, beside(batch, self._like))
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
@@ -188,6 +170,7 @@ class Trainer:
         norm = clip_grad_norm(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1
+        self.tokens += self.task.tokens(batch)
         return value, norm
 
     @property
@@ -201,16 +184,20 @@ class Trainer:
             shares.append(self.elapsed / config.seconds)
         return min(1.0, max(shares))
 
+    def evaluate(self, batches: int | None = None) -> dict[str, float]:
+        """The task's figures on what was kept back: ``validation_loss`` and others."""
+        return self.task.evaluate(self.model, batch_size=self.config.batch_size, batches=batches)
+
     def validation_loss(self, batches: int | None = None) -> float:
-        """The mean loss on the validation part, in nats per token."""
-        config = self.config
-        return mean_loss(
-            self.model,
-            self.data.validation,
-            length=config.length,
-            batch_size=config.batch_size,
-            batches=batches,
-        )
+        """The mean loss on what was kept back, in nats.
+
+        Raises:
+            ValueError: nothing was kept back.
+        """
+        figures = self.evaluate(batches)
+        if not figures:
+            raise ValueError("Trainer: the task keeps nothing back, so there is no validation loss")
+        return figures["validation_loss"]
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -226,7 +213,7 @@ class Trainer:
         self.interrupted = False
         self.model.train()
         losses: list[float] = []
-        since, steps = time.perf_counter(), 0
+        since, tokens = time.perf_counter(), self.tokens
         with _ctrl_c() as pressed, _display(progress, self, console) as show:
             began: float | None = None
             saved = self.step if self.step else -1
@@ -236,16 +223,15 @@ class Trainer:
                 except FloatingPointError as error:
                     raise FloatingPointError(self._explain(error)) from error
                 losses.append(loss)
-                steps += 1
                 if began is None:  # the first step compiles the kernels, which is no training time
-                    began, since, steps = time.perf_counter() - self.elapsed, time.perf_counter(), 0
+                    since, tokens = time.perf_counter(), self.tokens
+                    began = since - self.elapsed
                 self.elapsed = time.perf_counter() - began
                 if self.step % config.log_every == 0 or self.progress == 1 or pressed.is_set():
                     now, rate = time.perf_counter(), {}
-                    if steps:
-                        tokens = steps * config.batch_size * config.length
-                        rate["tokens_per_second"] = round(tokens / (now - since))
-                    since, steps = now, 0
+                    if self.tokens > tokens:
+                        rate["tokens_per_second"] = round((self.tokens - tokens) / (now - since))
+                    since, tokens = now, self.tokens
                     self._log(
                         loss=float(np.mean(losses)),
                         gradient_norm=norm,
@@ -255,15 +241,15 @@ class Trainer:
                     losses.clear()
                 show(loss)
                 if config.eval_every and self.step % config.eval_every == 0:
-                    self._log(validation_loss=self.validation_loss(config.eval_batches))
+                    self._log(**self.evaluate(config.eval_batches))
                     show(loss)
-                    since, steps = time.perf_counter(), 0
+                    since, tokens = time.perf_counter(), self.tokens
                 if config.save_every and self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
             self.interrupted = pressed.is_set() and self.progress < 1
             if not self.interrupted and not self._evaluated():
-                self._log(validation_loss=self.validation_loss(config.eval_batches))
+                self._log(**self.evaluate(config.eval_batches))
                 show(None)
             if self.step != saved:
                 self.save()
@@ -283,6 +269,8 @@ class Trainer:
         )
 
     def _log(self, **values: Any) -> None:
+        if not values:
+            return
         record = {"step": self.step, "seconds": round(self.elapsed, 3), **values}
         self.history.append(record)
         if self.out is not None:
@@ -311,8 +299,13 @@ class Trainer:
                 "config": to_dict() if to_dict else None,
                 "dtype": str(self._like.dtype),
             },
-            "vocabulary": self.data.vocabulary.as_dict(),
-            "data": {"source": self.data.source, "fingerprint": self.data.fingerprint()},
+            "task": type(self.task).__name__,
+            **self.task.about(),
+            "data": {
+                "source": self.task.source,
+                "fingerprint": self.task.fingerprint(),
+                "state": self.task.state_dict(),
+            },
             "config": dataclasses.asdict(self.config),
             "elapsed": self.elapsed,
             "rng": self.rng.bit_generator.state,
@@ -330,7 +323,10 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint) -> None:
         assert self.out is not None
         state = checkpoint.state
-        ours, saved = self.data.fingerprint(), state["data"]["fingerprint"]
+        ours, saved = type(self.task).__name__, state.get("task", NextToken.__name__)
+        if ours != saved:
+            raise ValueError(f"Trainer: the run in {self.out} is of the task {saved}, not {ours}")
+        ours, saved = self.task.fingerprint(), state["data"]["fingerprint"]
         if ours != saved:
             raise ValueError(
                 f"Trainer: the run in {self.out} was trained on another text (checksum and length "
@@ -347,6 +343,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.model.load_rng_state(state["model_rng"])
         self.rng.bit_generator.state = state["rng"]
+        self.task.load_state_dict(state["data"].get("state", {}))
         self.step = state["step"]
         self.elapsed = state["elapsed"]
         self.history = _read_log(self.out / LOG, self.step)
@@ -368,7 +365,7 @@ class Trainer:
 
 def train(
     model: Module,
-    data: Corpus,
+    data: Task | Corpus,
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
@@ -446,7 +443,9 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
         TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         column("left"),
     )
-    start_step, start_time = trainer.step + 1, trainer.elapsed  # the first step is not timed
+    start: tuple[int, float] | None = (
+        None  # tokens and time after the first step, which is not timed
+    )
     smooth = 0.0
     with Progress(*columns, console=console, expand=True) as bar:
         missing = _slower()
@@ -455,12 +454,11 @@ def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[
         task = bar.add_task("", total=1.0, step=trainer.step, loss="…", validation="…", rate="…")
 
         def show(loss: float | None) -> None:
-            nonlocal smooth
-            config = trainer.config
+            nonlocal smooth, start
             if loss is not None:
                 smooth = 0.9 * smooth + 0.1 * loss if smooth else loss
-            done = (trainer.step - start_step) * config.batch_size * config.length
-            took = trainer.elapsed - start_time
+            start = start or (trainer.tokens, trainer.elapsed)
+            done, took = trainer.tokens - start[0], trainer.elapsed - start[1]
             evaluated = [r["validation_loss"] for r in trainer.history if "validation_loss" in r]
             bar.update(
                 task,

@@ -58,7 +58,7 @@ types: $(VENV)/ready-dev-$(KEY) ## mypy
 	@$(PY) -m mypy
 
 parity: $(VENV)/ready-parity-$(KEY) ## compare with PyTorch, transformers, sacrebleu and others
-	@$(PY) -c 'import autograd, rouge_score, sacrebleu, seqeval, sklearn, torch, transformers'
+	@$(PY) -c 'import autograd, jieba, rouge_score, sacrebleu, seqeval, sklearn, torch, transformers'
 	@$(PARALLEL) -m parity
 
 # Skips visibly, with the reason, where there is no g++, no NVRTC or no GPU.

@@ -1,7 +1,7 @@
 """Where text comes from, how it is split, and how batches are cut from it."""
 
 from .batches import Epochs, batch_at, blocks, buckets, pad, sample_batch
-from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, split
+from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, segmented_sentences, split
 from .downloads import fetch, locate, packages
 from .examples import Split, split_examples
 from .masking import mask_tokens
@@ -23,6 +23,7 @@ __all__ = [
     "packages",
     "pad",
     "sample_batch",
+    "segmented_sentences",
     "split",
     "split_examples",
 ]

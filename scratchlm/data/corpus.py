@@ -6,6 +6,7 @@ import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +69,34 @@ def _fetched(name: str) -> str:
     folder = locate(FETCHED[name][0])
     if name == "shakespeare":
         return "\n\n".join(_read(file).strip("\n") for file in sorted(folder.glob("*.txt")))
-    pairs = json.loads((folder / "sentences.json").read_text(encoding="utf-8"))
+    pairs = _hsk()
     lines = [pair["chinese"] if name == "hsk-zh" else pair["translation"]["en"] for pair in pairs]
     return "\n".join(lines)
+
+
+def _hsk() -> list[dict[str, Any]]:
+    path = locate("hsk") / "sentences.json"
+    pairs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return pairs
+
+
+def segmented_sentences() -> list[list[str]]:
+    """The words and marks of the 4,354 Chinese sentences of ``hsk-zh``, as its authors cut them.
+
+    Joined, they are the sentence. The marks, which the corpus leaves out of its words, stand alone.
+
+    Raises:
+        FileNotFoundError: ``scratchlm fetch hsk`` was not run.
+    """
+    sentences = []
+    for pair in _hsk():
+        text, words, start = pair["chinese"], [], 0
+        for word in (token["word"] for token in pair["tokens"]):
+            place = text.index(word, start)
+            words += [*text[start:place], word]
+            start = place + len(word)
+        sentences.append([*words, *text[start:]])
+    return sentences
 
 
 def _read(path: Path) -> str:

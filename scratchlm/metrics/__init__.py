@@ -1,4 +1,4 @@
-"""What models are measured by: losses and perplexity, classes, texts, entities.
+"""What models are measured by: losses and perplexity, classes, texts, entities, words.
 
 Each function is plain Python and NumPy, written to be read beside its formula, and gives the number
 that the field's own tool gives: scikit-learn (classes), sacrebleu (BLEU), rouge-score (ROUGE),
@@ -23,6 +23,7 @@ from .language_model import (
     mean_loss,
     perplexity,
 )
+from .segmentation import word_scores
 from .summary import rouge
 from .tagging import entities, entity_f1, entity_scores
 from .translation import BLEU, bleu, sentence_bleu
@@ -49,4 +50,5 @@ __all__ = [
     "recall",
     "rouge",
     "sentence_bleu",
+    "word_scores",
 ]

@@ -9,22 +9,34 @@ from typing import Any
 
 from .bpe import BPE
 from .characters import CharVocab
+from .cleaning import clean, strip_markup
 from .gguf import load_gguf_tokenizer
 from .jsonfile import Checked, read_json
 from .normalize import normalize
+from .segment import Lexicon, maximum_match
+from .stemming import stem, stem_all
+from .stopwords import STOP_WORDS, remove_stop_words
 from .wordpiece import WordPiece
 from .words import WordVocab, split_words
 
 __all__ = [
     "BPE",
+    "STOP_WORDS",
     "CharVocab",
+    "Lexicon",
     "Tokenizer",
     "WordPiece",
     "WordVocab",
+    "clean",
     "load_gguf_tokenizer",
     "load_tokenizer",
+    "maximum_match",
     "normalize",
+    "remove_stop_words",
     "split_words",
+    "stem",
+    "stem_all",
+    "strip_markup",
     "tokenizer_from_dict",
 ]
 

@@ -30,8 +30,10 @@ PARTS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> None:
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Time scratchlm beside others, in one run, in turns."
+    )
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all"
     )
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--plot", type=Path, help="draw them too, as .png or .svg")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     unknown = [part for part in arguments.parts if part not in PARTS]
     sizes = arguments.sizes.split(",")
     unknown += [size for size in sizes if size not in train_step.SIZES]

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         text,
         train,
     )
-    from .models import load_pretrained
+    from .chat import Chat
+    from .models import load_pretrained, load_with_tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Chat",
     "GradcheckReport",
     "Tensor",
     "all_ops",
@@ -51,6 +53,7 @@ __all__ = [
     "interpret",
     "is_grad_enabled",
     "load_pretrained",
+    "load_with_tokenizer",
     "models",
     "nn",
     "no_grad",
@@ -63,10 +66,13 @@ __all__ = [
     "use",
 ]
 
+# where to find what is not a part of its own
+ELSEWHERE = {"Chat": "chat", "load_pretrained": "models", "load_with_tokenizer": "models"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "load_pretrained":
-        return importlib.import_module(".models", __name__).load_pretrained
+    if name in ELSEWHERE:
+        return getattr(importlib.import_module(f".{ELSEWHERE[name]}", __name__), name)
     if name in __all__:  # and not here yet: one of the parts that load when first used
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

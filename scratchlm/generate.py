@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -171,11 +171,16 @@ def stream(
     repetition_penalty: float = 1.0,
     greedy: bool = False,
     eos_id: int | Collection[int] | None = None,
-    cache: bool = True,
+    cache: bool | KVCache = True,
     rng: np.random.Generator | None = None,
     seed: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Like :func:`generate`, but yields each new id (``()`` or ``(B,)``) as soon as it is drawn."""
+    """Like :func:`generate`, but yields each new id (``()`` or ``(B,)``) as soon as it is drawn.
+
+    ``cache`` may be a :class:`scratchlm.nn.KVCache` that has read the first of ``ids`` already, of
+    one prompt or of a batch without padding: only the rest is read, and it is kept there. At the
+    end it holds all but the last id.
+    """
     if rng is not None and seed is not None:
         raise ValueError("generate: give rng or seed, not both")
     if greedy and (temperature != 1 or any(rule is not None for rule in (top_k, top_p, min_p))):
@@ -232,12 +237,15 @@ def stream_text(
         raise ValueError(f"generate: stop={stop!r} must be strings that are not empty")
     ends = _ends(eos_id, model)
     steps = stream(model, vocabulary.encode(prompt), max_new_tokens, eos_id=eos_id, **options)
-    return _pieces((int(step) for step in steps), vocabulary, stops, ends)
+    return pieces((int(step) for step in steps), vocabulary, stops, ends)
 
 
-def _pieces(
-    ids: Iterator[int], vocabulary: Any, stops: list[str], ends: tuple[int, ...]
+def pieces(
+    ids: Iterator[int], vocabulary: Any, stops: Sequence[str] = (), ends: Collection[int] = ()
 ) -> Iterator[str]:
+    """The text of ids as they come, until one of ``ends``, or a text of ``stops``, which is left
+    out; a character is held back while its last bytes are still to come.
+    """
     held, pending = "", []  # text that may be the beginning of a stop; ids of half a character
     try:
         for token in ids:
@@ -280,7 +288,7 @@ class Reader:
     Rows of unequal lengths are padded on the left with their first id.
     """
 
-    def __init__(self, model: Any, prompts: list[np.ndarray], cache: bool) -> None:
+    def __init__(self, model: Any, prompts: list[np.ndarray], cache: bool | KVCache) -> None:
         T = max(len(prompt) for prompt in prompts)
         padding = np.array([T - len(prompt) for prompt in prompts])
         rows = [np.pad(p, (n, 0), "edge") for p, n in zip(prompts, padding, strict=True)]
@@ -290,9 +298,17 @@ class Reader:
         self.modules = list(model.modules())
         self.like = next(iter(model.parameters())).data
         self.block_size = getattr(getattr(model, "config", None), "block_size", None)
-        self.caching = cache
-        self.cache: KVCache | None = None
+        self.caching = cache is not False
+        self.cache = cache if isinstance(cache, KVCache) else None
         self.knows_cache = "cache" in inspect.signature(model.forward).parameters
+        if self.cache is not None and not (
+            self.knows_cache and self.padding is None and self.cache.length < T
+        ):
+            raise ValueError(
+                f"generate: a cache that has read {self.cache.length} columns does not fit: it is "
+                f"for a model that takes one, and for prompts of one length that go on from there "
+                f"(the longest has {T})"
+            )
         if self.padding is not None and not self.knows_cache:
             raise ValueError(
                 f"generate: prompts of unequal lengths need a model that can leave out padding, "
@@ -401,7 +417,9 @@ def _prompts(ids: Any) -> list[np.ndarray]:
     return list(whole[0]) if whole[0].ndim == 2 else whole
 
 
-def _reader(model: Any, prompts: list[np.ndarray], max_new_tokens: int, cache: bool) -> Reader:
+def _reader(
+    model: Any, prompts: list[np.ndarray], max_new_tokens: int, cache: bool | KVCache
+) -> Reader:
     if max_new_tokens < 0:
         raise ValueError(f"generate: max_new_tokens={max_new_tokens} must not be negative")
     for number, row in enumerate(prompts):
@@ -417,7 +435,8 @@ def _vocab_size(model: Any) -> Any:
 def _ends(eos_id: int | Collection[int] | None, model: Any) -> tuple[int, ...]:
     if eos_id is None:
         return ()
-    ends = tuple(int(i) for i in np.atleast_1d(np.asarray(eos_id)))
+    given = list(eos_id) if isinstance(eos_id, Set) else eos_id  # no array is made of a set
+    ends = tuple(int(i) for i in np.atleast_1d(np.asarray(given)))
     size = _vocab_size(model)
     if not ends or not all(0 <= i < size for i in ends):
         raise ValueError(f"generate: eos_id={eos_id} must lie in the vocabulary, [0, {size})")

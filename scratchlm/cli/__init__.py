@@ -17,8 +17,10 @@ COMMANDS = {  # in the order of the help
     "gradcheck": "Check the gradient of a function in a file: FILE:FUNCTION.",
     "train": "Train a GPT on a text file.",
     "generate": "Let a trained model write.",
+    "chat": "Talk with a model that was trained to answer.",
     "fetch": "Download real texts, labeled data and trained weights.",
     "plot": "Draw the attention maps and loss curve of a trained model.",
+    "bench": "Time scratchlm beside what you would run instead.",
 }
 
 
@@ -87,14 +89,17 @@ def _exists(name: str) -> bool:
 def _load(name: str) -> Any:
     import typer
 
+    settings: dict[str, Any] = {}
     try:
-        function = getattr(importlib.import_module(f".{name}", __name__), name)
+        module = importlib.import_module(f".{name}", __name__)
+        function, settings = getattr(module, name), getattr(module, "SETTINGS", {})
     except ModuleNotFoundError as error:
         function = _unavailable(name, str(error.name))
     single = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
-    single.command(name, help=COMMANDS[name] if not function.__doc__ else None)(function)
+    words = COMMANDS[name] if not function.__doc__ else None
+    single.command(name, help=words, context_settings=settings)(function)
     return typer.main.get_command(single)
 
 

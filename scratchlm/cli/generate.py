@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,8 +14,14 @@ TEMPERATURE = 0.8
 
 
 def generate(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, or the folder of a run.", show_default=False)
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="The folder of a run, or a checkpoint; a name from `scratchlm fetch --list`, such "
+            "as smollm2; a .gguf file, or a folder with config.json.",
+            show_default=False,
+        ),
     ],
     prompt: Annotated[str, typer.Option(help="What to go on from.")] = "\n",
     tokens: Annotated[int, typer.Option(help="How many to write at most.", min=0)] = 500,
@@ -98,7 +103,7 @@ def generate(
     """Write on from a prompt with a trained model. Ctrl-C ends it and keeps what is there."""
     from ..generate import generate as complete
     from ..generate import stream_text
-    from ..train import load_model
+    from .weights import load
 
     drawing: dict[str, Any] = {
         "temperature": temperature,
@@ -116,9 +121,7 @@ def generate(
         fail(f"--beams {beams} knows no --stop", fix="leave out one of the two")
     if beams == 1 and length_penalty != 1:
         fail("--length-penalty is for beam search", fix="give --beams, too")
-    model, vocabulary, _ = load_model(checkpoint)
-    if vocabulary is None:
-        fail(f"{checkpoint} has no vocabulary", why="it was not made by `scratchlm train`")
+    model, vocabulary = load(source)
     options: dict[str, Any] = {
         "repetition_penalty": repetition_penalty,
         "eos_id": getattr(vocabulary, "eos_id", None),

@@ -12,7 +12,7 @@ from .g2p import G2P
 from .gpt import GPT, GPTConfig
 from .llama import Llama, LlamaConfig
 from .ngram import NGram
-from .pretrained import load_pretrained, save_pretrained
+from .pretrained import load_pretrained, load_with_tokenizer, save_pretrained
 from .seq2seq import EncoderDecoder, EncoderDecoderConfig
 from .t5 import T5, T5Config
 
@@ -35,6 +35,7 @@ __all__ = [
     "from_hf_state",
     "gpt_config_from_hf",
     "load_pretrained",
+    "load_with_tokenizer",
     "save_pretrained",
     "to_hf_state",
 ]

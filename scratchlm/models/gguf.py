@@ -46,36 +46,22 @@ SIZES = {
 REQUIRED = ("context_length", "block_count", "attention.head_count", "embedding_length")
 
 
-def load_gguf(path: Path, *, dtype: Any = np.float32) -> Llama:
-    """The Llama in a GGUF file, its weights as floats of ``dtype``, in evaluation mode.
+def llama_of(
+    about: dict[str, Any], stored: dict[str, Any], path: Path, *, dtype: Any = np.float32
+) -> Llama:
+    """The Llama in a GGUF file that :func:`scratchlm.text.gguf.read_gguf` has taken apart, its
+    weights as floats of ``dtype``, in evaluation mode.
 
     Raises:
-        RuntimeError: the package gguf is not installed.
         ValueError: a damaged file, or a model that is no Llama.
     """
-    try:
-        import gguf
-        from gguf import quants
-    except ImportError:
-        raise RuntimeError(
-            f"load_pretrained: {path.name} needs the package gguf: "
-            "python -m pip install 'scratchlm[gguf]'"
-        ) from None
-    try:
-        reader = gguf.GGUFReader(path)
-        about = {
-            name: field.contents()
-            for name, field in reader.fields.items()
-            if not name.startswith("tokenizer.")
-        }
-        stored = {tensor.name: tensor for tensor in reader.tensors}
-    except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"load_pretrained: {path} is no GGUF file ({error})") from error
+    from gguf import quants
+
     try:
         config = _config(about, stored)
         check_sizes(config, LLAMA, sum(int(tensor.n_elements) for tensor in stored.values()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"load_pretrained: {path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
     heads = {"attn_q": config.n_head, "attn_k": config.n_kv_head}
     state = {}
     for name, tensor in stored.items():
@@ -84,7 +70,7 @@ def load_gguf(path: Path, *, dtype: Any = np.float32) -> Llama:
         except Exception as error:
             kind = getattr(tensor.tensor_type, "name", tensor.tensor_type)
             raise ValueError(
-                f"load_pretrained: {path}: {name} is stored as {kind}: not readable ({error})"
+                f"{path}: {name} is stored as {kind}: not readable ({error})"
             ) from error
         block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
         if block and block[2] in BLOCK_NAMES:
@@ -96,7 +82,7 @@ def load_gguf(path: Path, *, dtype: Any = np.float32) -> Llama:
     try:
         model.load_state_dict(state)
     except ValueError as error:
-        raise ValueError(f"load_pretrained: {path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
     model.eval()
     return model
 

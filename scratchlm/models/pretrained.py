@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..nn import Module
+from ..text import BPE, Tokenizer, WordPiece, load_tokenizer
+from ..text.gguf import read_gguf, tokenizer_of
 from . import bert
 from .bert import BERT
 from .checkpoints import (
@@ -33,6 +35,7 @@ from .checkpoints import (
     from_hf_state,
     to_hf_state,
 )
+from .gguf import llama_of
 from .gpt import GPT
 from .llama import Llama
 from .t5 import T5
@@ -78,16 +81,50 @@ def load_pretrained(source: str | os.PathLike[str], *, dtype: Any = np.float32) 
             not known or of another shape, damaged files.
         RuntimeError: a package that is needed is not installed.
     """
-    path = _found(source)
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise ValueError(
-                f"load_pretrained: {path} is a file; give the folder that {CONFIG} and {WEIGHTS} "
-                "are in, or a .gguf file"
-            )
-        from .gguf import load_gguf
+    return _loaded(source, dtype, tokenizer=False)[0]
 
-        return load_gguf(path, dtype=dtype)
+
+def load_with_tokenizer(
+    source: str | os.PathLike[str], *, dtype: Any = np.float32
+) -> tuple[Any, Tokenizer]:
+    """A model and the tokenizer that belongs to it: from text to ids, to the model, and back::
+
+        model, tokenizer = load_with_tokenizer("smollm2")
+        ids = generate(model, tokenizer.encode("The capital of France is"), 8)
+
+    Where the files say so, the tokenizer has the ``eos_id`` that ends a text and the
+    ``chat_template`` (:class:`scratchlm.text.ChatTemplate`).
+
+    Args:
+        source: as of :func:`load_pretrained`; a folder holds ``tokenizer.json``, too, or, for
+            BERT, ``vocab.txt``.
+        dtype: of the weights.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: as :func:`load_pretrained`; or the tokenizer
+            is missing, damaged or of a kind that is not here.
+    """
+    return _loaded(source, dtype, tokenizer=True)
+
+
+def _loaded(source: str | os.PathLike[str], dtype: Any, *, tokenizer: bool) -> tuple[Any, Any]:
+    path = _found(source)
+    if path.is_dir():
+        return _folder_model(path, dtype), _folder_tokenizer(path) if tokenizer else None
+    if path.suffix != ".gguf":
+        raise ValueError(
+            f"load_pretrained: {path} is a file; give the folder that {CONFIG} and {WEIGHTS} "
+            "are in, or a .gguf file"
+        )
+    try:
+        about, stored = read_gguf(path)
+        vocabulary = tokenizer_of(about, path) if tokenizer else None
+        return llama_of(about, stored, path, dtype=dtype), vocabulary
+    except (ValueError, RuntimeError) as error:
+        raise type(error)(f"load_pretrained: {error}") from error
+
+
+def _folder_model(path: Path, dtype: Any) -> Any:
     values = _json(path / CONFIG)
     kind = _published(values, path)
     state = from_hf_state(_weights(path), kind.layout)
@@ -97,6 +134,29 @@ def load_pretrained(source: str | os.PathLike[str], *, dtype: Any = np.float32) 
     except (ValueError, TypeError) as error:  # JSON has numbers where they do not belong, too
         raise ValueError(f"load_pretrained: {path}: {error}") from error
     return _filled(kind.model(config, rng=0, dtype=dtype), state, path)
+
+
+def _folder_tokenizer(path: Path) -> Tokenizer:
+    if (path / "tokenizer.json").exists():
+        tokenizer = load_tokenizer(path / "tokenizer.json")
+    elif (path / "vocab.txt").exists():
+        tokenizer = WordPiece.from_vocab(path / "vocab.txt")
+    else:
+        raise FileNotFoundError(f"load_with_tokenizer: {path} has no tokenizer.json or vocab.txt")
+    if isinstance(tokenizer, BPE):
+        about = path / "tokenizer_config.json"
+        said = _json(about).get("chat_template") if about.exists() else None
+        alone = path / "chat_template.jinja"
+        said = alone.read_text(encoding="utf-8") if alone.exists() else said
+        tokenizer.chat_template = said if isinstance(said, str) else None
+        tokenizer.eos_id = _end(_json(path / CONFIG).get("eos_token_id"), len(tokenizer))
+    return tokenizer
+
+
+def _end(said: Any, size: int) -> int | None:
+    """The id that ends a text: a file may name several, the first of which is meant."""
+    first = said[0] if isinstance(said, list) and said else said
+    return first if type(first) is int and 0 <= first < size else None
 
 
 def save_pretrained(model: Module, folder: str | os.PathLike[str]) -> Path:

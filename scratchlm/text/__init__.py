@@ -9,6 +9,7 @@ from typing import Any
 
 from .bpe import BPE
 from .characters import CharVocab
+from .chat import ChatTemplate
 from .cleaning import clean, strip_markup
 from .gguf import load_gguf_tokenizer
 from .jsonfile import Checked, read_json
@@ -23,6 +24,7 @@ __all__ = [
     "BPE",
     "STOP_WORDS",
     "CharVocab",
+    "ChatTemplate",
     "Lexicon",
     "Tokenizer",
     "WordPiece",

@@ -91,6 +91,9 @@ class BPE:
         if not isinstance(added, AddedTokens):
             added = AddedTokens(added, normalize=form and partial(unicodedata.normalize, form))
         self.added, self.pattern, self.form = added, pattern, form
+        # of the model that this came with, where its files say so
+        self.eos_id: int | None = None  # ends a text
+        self.chat_template: str | None = None  # see scratchlm.text.chat
         self.add_prefix_space, self.whole_words = add_prefix_space, whole_words
         self._skipped = {
             self.added.ids[t] for t in (self.added.ids if skipped is None else skipped)

@@ -1,4 +1,7 @@
-"""The vocabulary in a GGUF file, beside the weights that ``models.gguf`` reads."""
+"""GGUF files taken apart, by the package ``gguf``; and the vocabulary in one.
+
+(The weights are read in :mod:`scratchlm.models.gguf`.)
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ PATTERNS = {"gpt-2": "gpt2", "smollm": "digit", "llama-bpe": "llama3"}  # tokeni
 CONTROL, USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 
 
-def load_gguf_tokenizer(path: str | Path) -> BPE:
-    """The byte-level BPE of a GGUF file.
+def read_gguf(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a GGUF file says of itself, and its tensors, both by name; arrays stay in the file.
 
     Raises:
+        OSError: it can't be read.
         RuntimeError: the package gguf is not installed.
-        ValueError: a damaged file, or another kind of tokenizer.
+        ValueError: a damaged file.
     """
     try:
         import gguf
@@ -27,20 +31,42 @@ def load_gguf_tokenizer(path: str | Path) -> BPE:
             f"{Path(path).name} needs the package gguf: python -m pip install 'scratchlm[gguf]'"
         ) from None
     try:
-        fields = gguf.GGUFReader(path).fields
-        about: dict[str, Any] = {
-            name.removeprefix("tokenizer.ggml."): field.contents()
-            for name, field in fields.items()
-            if name.startswith("tokenizer.ggml.")
-        }
+        reader = gguf.GGUFReader(path)
+        about = {name: field.contents() for name, field in reader.fields.items()}
+        return about, {tensor.name: tensor for tensor in reader.tensors}
     except OSError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise ValueError(f"{path} is no GGUF file ({reprlib.repr(str(error))})") from error
+
+
+def load_gguf_tokenizer(path: str | Path) -> BPE:
+    """The byte-level BPE of a GGUF file, with its ``eos_id`` and ``chat_template``.
+
+    Raises:
+        OSError: it can't be read.
+        RuntimeError: the package gguf is not installed.
+        ValueError: a damaged file, or another kind of tokenizer.
+    """
+    return tokenizer_of(read_gguf(path)[0], path)
+
+
+def tokenizer_of(about: dict[str, Any], path: str | Path) -> BPE:
+    """The tokenizer that a GGUF file speaks of (:func:`read_gguf`); ``path`` is for messages.
+
+    Raises:
+        ValueError: a damaged file, or another kind of tokenizer.
+    """
+    start = "tokenizer.ggml."
+    said = {name.removeprefix(start): v for name, v in about.items() if name.startswith(start)}
     try:
-        return _made(about)
+        tokenizer = _made(said)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    end, template = said.get("eos_token_id"), about.get("tokenizer.chat_template")
+    tokenizer.eos_id = end if isinstance(end, int) and 0 <= end < len(tokenizer) else None
+    tokenizer.chat_template = template if isinstance(template, str) else None
+    return tokenizer
 
 
 def _made(about: dict[str, Any]) -> BPE:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .invocation import invocation, quoted
-from .screen import console, fail
+from .screen import console, errors, fail
 
 RUNS = Path("runs")
 
@@ -96,6 +96,8 @@ def train(
         trainer = Trainer(model, corpus, config, out=out, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         fail(str(error), fix="--resume goes on with it, --overwrite replaces it")
+    if trainer.workers.rank:  # of several processes, one speaks
+        console.quiet = errors.quiet = True
     console.print(
         f"[bold]{len(corpus.train):,}[/] "
         f"{'characters' if isinstance(corpus.vocabulary, CharVocab) else 'tokens'} to learn from, "

@@ -1,6 +1,7 @@
 """Tasks, the training loop, and checkpoints that it goes on from bit for bit."""
 
 from .checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from .config import TrainConfig
 from .tasks import (
     Classification,
     Examples,
@@ -12,7 +13,7 @@ from .tasks import (
     Task,
 )
 from .threads import blas_threads
-from .trainer import TrainConfig, Trainer, train
+from .trainer import Trainer, train
 
 __all__ = [
     "Checkpoint",

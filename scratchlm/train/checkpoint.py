@@ -25,7 +25,8 @@ import numpy as np
 from ..text import Tokenizer, tokenizer_from_dict
 
 STATE = "state.json"
-FORMAT = 1
+FORMAT = 2  # since 2, the first line of state.json holds a checksum of the lines after it
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def save_checkpoint(
             files[f"{kind}.safetensors"] = {"bytes": len(raw), "crc32": zlib.crc32(raw)}
             _write(temporary / f"{kind}.safetensors", raw)
         about = {"format": FORMAT, "step": step, "files": files, **state}
-        _write(temporary / STATE, json.dumps(about, indent=1, ensure_ascii=False).encode())
+        _write(temporary / STATE, _sealed(about))
         _sync_folder(temporary)
         temporary.rename(folder / name)
         _sync_folder(folder)
@@ -85,7 +86,10 @@ def save_checkpoint(
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     for stray in folder.glob(".saving-*"):  # left by a process that was killed
-        shutil.rmtree(stray, ignore_errors=True)
+        if stray.is_dir():
+            shutil.rmtree(stray, ignore_errors=True)
+        else:
+            stray.unlink(missing_ok=True)
     return folder / name
 
 
@@ -157,33 +161,55 @@ def _read(path: Path) -> Checkpoint:
         return ValueError(f"checkpoint {path} is damaged: {why}{hint}")
 
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        files = state["files"]
+        sealed = (path / STATE).read_bytes()
+        state = json.loads(sealed)
         form = state["format"]
+        files = {
+            str(name): (int(f["bytes"]), int(f["crc32"])) for name, f in state["files"].items()
+        }
     except OSError as error:
         raise damaged(f"{STATE} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(f"{STATE} is cut off or no JSON of a checkpoint ({error})") from error
-    if form != FORMAT:
+    if form not in READABLE:
         raise ValueError(
-            f"checkpoint {path} has format {form}, this version reads {FORMAT}; "
-            "update scratchlm, or load it with the version that wrote it"
+            f"checkpoint {path} has format {form}, this version reads "
+            f"{' and '.join(map(str, READABLE))}; update scratchlm, or load it with the version "
+            "that wrote it"
         )
+    if (form > 1 or "crc32" in state) and not _unbroken(sealed):
+        raise damaged(f"{STATE} was changed since it was written (its checksum differs)")
+    state.pop("crc32", None)
     arrays = {}
-    for name, about in files.items():
+    for name, (size, checksum) in files.items():
+        if not re.fullmatch(r"\w+\.safetensors", name):
+            raise damaged(f"it names a file {name!r}, which no checkpoint has")
         try:
+            if (path / name).stat().st_size != size:
+                given = (path / name).stat().st_size
+                raise damaged(f"{name} has {given:,} bytes of {size:,}, it is cut off")
             raw = (path / name).read_bytes()
         except OSError as error:
             raise damaged(f"{name} cannot be read ({error.strerror})") from error
-        if len(raw) != about["bytes"]:
-            raise damaged(f"{name} has {len(raw):,} bytes of {about['bytes']:,}, it is cut off")
-        if zlib.crc32(raw) != about["crc32"]:
+        if zlib.crc32(raw) != checksum:
             raise damaged(f"{name} was changed since it was written (its checksum differs)")
         try:
             arrays[name.removesuffix(".safetensors")] = safetensors.numpy.load(raw)
-        except safetensors.SafetensorError as error:
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             raise damaged(f"{name} is no safetensors file ({error})") from error
     return Checkpoint(path, arrays, state)
+
+
+def _sealed(about: Mapping[str, Any]) -> bytes:
+    """JSON whose first line is a checksum of all bytes after that line."""
+    rest = json.dumps(about, indent=1, ensure_ascii=False).removeprefix("{\n").encode()
+    return b'{ "crc32": "%08x",\n' % zlib.crc32(rest) + rest
+
+
+def _unbroken(sealed: bytes) -> bool:
+    """Whether the checksum is the right one."""
+    first, _, rest = sealed.partition(b"\n")
+    return first == b'{ "crc32": "%08x",' % zlib.crc32(rest)
 
 
 def check_writable(folder: str | Path) -> Path:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
+import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,86 +20,36 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import to_host
+from ..backend import asarray_like, to_host
 from ..data import Corpus
 from ..nn import Module
-from ..optim import AdamW, LRScheduler, clip_grad_norm, decay_groups, schedules
-from ..registry import get_op
+from ..optim import AdamW, LRScheduler, clip_grad_norm, decay_groups
+from ..tensor import Tensor
 from .checkpoint import Checkpoint, check_writable, checkpoints, load_checkpoint, save_checkpoint
-from .tasks import NextToken, Task, beside
+from .config import TrainConfig
+from .display import display
+from .tasks import Batch, NextToken, Task, beside
+from .workers import workers
 
 LOG = "log.jsonl"
-SCHEDULES = ("constant", "cosine", "step_decay", "inverse_sqrt")
+BEST = "best"  # the folder of the checkpoint with the lowest validation loss
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How to train; with a seed and a number of steps, the same every time.
+class Best:
+    """The lowest validation loss so far, and how many evaluations since were no better."""
 
-    Raises:
-        ValueError, TypeError: an option out of range; the message names it.
-    """
-
-    steps: int | None = 1000
-    seconds: float | None = None  # a limit by the clock (after the first step), which lr follows
-    batch_size: int = 12
-    length: int = 64  # tokens of context, where a corpus is given and not a task
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup: float = 0.05  # share of the run
-    final_lr: float = 0.1  # share of lr at the end of the cosine
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = 1.0  # largest norm of the gradient
-    log_every: int = 10
-    eval_every: int = 200  # 0: at the end only
-    eval_batches: int | None = 20  # None: all of the validation part
-    save_every: int = 500  # 0: at the end only
-    keep: int = 2  # checkpoints
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))  # JSON knows lists only
-        whole = ("batch_size", "length", "log_every", "keep")
-        for name in (*whole, "eval_every", "save_every", "seed", "steps", "eval_batches"):
-            value = getattr(self, name)
-            if value is None and name in ("steps", "eval_batches"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"TrainConfig: {name} must be a whole number, got {value!r}")
-            low = 1 if name in (*whole, "steps", "eval_batches") else 0
-            if value < low:
-                raise ValueError(f"TrainConfig: {name}={value} must be at least {low}")
-        if self.steps is None and self.seconds is None:
-            raise ValueError("TrainConfig: say when to stop: steps=… or seconds=…")
-        positive = {"lr": self.lr, "clip": self.clip, "seconds": self.seconds}
-        for name, limit in positive.items():
-            if limit is not None and not 0 < limit < math.inf:
-                raise ValueError(f"TrainConfig: {name}={limit} must be positive")
-        for name, share in {"warmup": self.warmup, "final_lr": self.final_lr}.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"TrainConfig: {name}={share} must lie between 0 and 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"TrainConfig: schedule={self.schedule!r} is none of {', '.join(SCHEDULES)}"
-            )
-
-    def factor(self, progress: float) -> float:
-        """The schedule's factor when this share of the run is done, counted in thousandths."""
-        options: dict[str, Any] = {"warmup": 1000 * self.warmup}
-        if self.schedule == "cosine":
-            options.update(total=1000, final=self.final_lr)
-            options["warmup"] = min(options["warmup"], 999)
-        elif self.schedule == "step_decay":
-            options.update(every=1000 / 3)
-        elif self.schedule == "inverse_sqrt":
-            options["warmup"] = max(options["warmup"], 1)
-        return getattr(schedules, self.schedule)(1000 * progress, **options)
+    step: int
+    validation_loss: float
+    since: int
 
 
 class Trainer:
     """Trains a model to do a task.
+
+    Started by ``mpiexec -n N``, N processes share each batch: with the same seed, the weights are
+    those of one process up to rounding, dropout excepted, which is drawn for each process anew.
 
     Args:
         model: what the task can ask.
@@ -106,14 +58,15 @@ class Trainer:
         out: folder for checkpoints and the log ``log.jsonl``; None keeps nothing.
         overwrite: remove the run that is in ``out``, instead of refusing.
         resume: go on from the newest good checkpoint of ``out``. With the same config, machine and
-            number of BLAS threads, the weights become bit for bit what they would be without the
-            break; a limit by the clock excepted.
+            number of processes and BLAS threads, the weights become bit for bit what they would be
+            without the break; a limit by the clock excepted.
 
     Raises:
         OSError: ``out`` cannot be written.
         FileExistsError: ``out`` holds a run; resume it, or choose another.
         ValueError: the model does not fit the task, or the text is too short for the length; or,
             to resume, the data are other ones.
+        RuntimeError: there are several processes, but mpi4py is not installed.
     """
 
     def __init__(
@@ -127,7 +80,8 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.out = None if out is None else check_writable(out)
+        self.workers = workers()
+        self.out = None if out is None else self.workers.first(lambda: check_writable(out))
         checkpoint = self._checkpoint() if resume else None
         if config is None:
             config = TrainConfig(**checkpoint.state["config"]) if checkpoint else TrainConfig()
@@ -144,11 +98,21 @@ class Trainer:
         self.elapsed = 0.0
         self.interrupted = False
         self.history: list[Record] = []
+        self.best: Best | None = None
+        self._best_weights: dict[str, np.ndarray] = {}  # where no folder keeps them
         self._like = next(iter(model.parameters())).data
+        self._pressed = threading.Event()  # Ctrl-C
+        self._began: float | None = None  # when training would have begun, had it had no break
         if checkpoint is not None:
             self._resume(checkpoint)
-        elif self.out is not None:
-            self._begin(self.out, overwrite)
+            return
+        if self.out is not None:
+            folder = self.out
+            self.workers.first(lambda: self._begin(folder, overwrite))
+        state = self.workers.first(model.state_dict)
+        if self.workers.rank:  # the same weights, another dropout
+            model.load_state_dict(state)
+            model.load_rng_state(self._own_rng())
 
     # -- one step ------------------------------------------------------------------------------
 
@@ -158,20 +122,68 @@ class Trainer:
         Raises:
             FloatingPointError: the loss or the gradient is not finite; the weights are as before.
         """
-        config = self.config
         self.scheduler.set(self.progress)
-        batch = self.task.sample(config.batch_size, self.rng)
-        loss = self.task.loss(self.model, beside(batch, self._like))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}")
+        batch = self.task.sample(self.config.batch_size, self.rng)
         self.optimizer.zero_grad()
-        loss.backward()
-        norm = clip_grad_norm(self.model.parameters(), config.clip)
+        value = self._gradients(batch)
+        if not math.isfinite(value):
+            self.workers.agree()
+            raise FloatingPointError(f"the loss is {value}")
+        try:
+            norm = clip_grad_norm(self.model.parameters(), self.config.clip)
+        except FloatingPointError:
+            self.workers.agree()
+            raise
         self.optimizer.step()
         self.step += 1
         self.tokens += self.task.tokens(batch)
         return value, norm
+
+    def _gradients(self, batch: Batch) -> float:
+        """The gradient of the batch's mean loss, into the parameters; returns the loss.
+
+        ``L = Σ (n_i / n) L_i`` over the parts, where ``L_i`` is the mean over the ``n_i``
+        predictions of part i: a mean of means would be wrong where parts ask for different numbers.
+        """
+        own, parts = self.workers.rank, self.config.accumulate
+        total, value = self.task.count(batch), 0.0
+        if not total:
+            raise ValueError(f"{type(self.task).__name__}: a batch asks for no prediction at all")
+        for part in cut(batch, parts * self.workers.size)[own * parts : (own + 1) * parts]:
+            count = self.task.count(part)
+            if not count:
+                continue
+            loss = self.task.loss(self.model, beside(part, self._like))
+            if count != total:
+                loss = loss * (count / total)
+            value += loss.item()
+            if not math.isfinite(value):
+                break  # it will be said by all processes
+            loss.backward()
+        return self._add_up(value) if self.workers.size > 1 else value
+
+    def _add_up(self, value: float) -> float:
+        """Add the gradients of all processes; returns the sum of their losses.
+
+        One buffer holds all: the gradients, which of the parameters have one, the loss, whether
+        Ctrl-C was pressed, and the time, which is the first process's.
+        """
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        ends = np.cumsum([p.size for p in parameters])
+        buffer = np.zeros(ends[-1] + len(parameters) + 3, self._like.dtype)
+        gradients, has = np.split(buffer[: ends[-1]], ends[:-1]), buffer[ends[-1] : -3]
+        for i, (p, flat) in enumerate(zip(parameters, gradients, strict=True)):
+            if p.grad is not None:
+                flat[...] = to_host(p.grad.data).reshape(-1)
+                has[i] = 1
+        buffer[-3:] = value, self._pressed.is_set(), self._clock() if not self.workers.rank else 0
+        self.workers.sum(buffer)
+        for p, flat, some in zip(parameters, gradients, has, strict=True):
+            p.grad = Tensor(asarray_like(flat.reshape(p.shape), p.data)) if some else None
+        if buffer[-2]:
+            self._pressed.set()
+        self.elapsed = float(buffer[-1])
+        return float(buffer[-3])
 
     @property
     def progress(self) -> float:
@@ -184,9 +196,18 @@ class Trainer:
             shares.append(self.elapsed / config.seconds)
         return min(1.0, max(shares))
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether so many evaluations brought nothing better that training ended (``patience``)."""
+        patience = self.config.patience
+        return patience is not None and self.best is not None and self.best.since >= patience
+
     def evaluate(self, batches: int | None = None) -> dict[str, float]:
         """The task's figures on what was kept back: ``validation_loss`` and others."""
-        return self.task.evaluate(self.model, batch_size=self.config.batch_size, batches=batches)
+        size = self.config.batch_size
+        return self.workers.first(
+            lambda: self.task.evaluate(self.model, batch_size=size, batches=batches)
+        )
 
     def validation_loss(self, batches: int | None = None) -> float:
         """The mean loss on what was kept back, in nats.
@@ -204,7 +225,9 @@ class Trainer:
     def fit(self, *, progress: bool = True, console: Any = None) -> Trainer:
         """Train until the end, or until Ctrl-C, which finishes the step, saves and returns.
 
-        ``interrupted`` then tells so; a second Ctrl-C stops at once, without saving.
+        ``interrupted`` then tells so; a second Ctrl-C stops at once, without saving. With
+        ``patience``, it may end early, see ``stopped_early``; ``restore_best`` goes back to the
+        best weights.
 
         Raises:
             FloatingPointError: the loss is NaN or infinite; the last good checkpoint is named.
@@ -214,19 +237,26 @@ class Trainer:
         self.model.train()
         losses: list[float] = []
         since, tokens = time.perf_counter(), self.tokens
-        with _ctrl_c() as pressed, _display(progress, self, console) as show:
-            began: float | None = None
+        self._began = None
+        shown = progress and not self.workers.rank
+        with (
+            self.workers.bound(),
+            ctrl_c() as self._pressed,
+            display(shown, self, console) as show,
+        ):
+            pressed = self._pressed
             saved = self.step if self.step else -1
-            while self.progress < 1 and not pressed.is_set():
+            while self.progress < 1 and not self.stopped_early and not pressed.is_set():
                 try:
                     loss, norm = self.train_step()
                 except FloatingPointError as error:
                     raise FloatingPointError(self._explain(error)) from error
                 losses.append(loss)
-                if began is None:  # the first step compiles the kernels, which is no training time
+                if self._began is None:  # the first step compiles the kernels: no training time
                     since, tokens = time.perf_counter(), self.tokens
-                    began = since - self.elapsed
-                self.elapsed = time.perf_counter() - began
+                    self._began = since - self.elapsed
+                if self.workers.size == 1:
+                    self.elapsed = self._clock()
                 if self.step % config.log_every == 0 or self.progress == 1 or pressed.is_set():
                     now, rate = time.perf_counter(), {}
                     if self.tokens > tokens:
@@ -241,23 +271,73 @@ class Trainer:
                     losses.clear()
                 show(loss)
                 if config.eval_every and self.step % config.eval_every == 0:
-                    self._log(**self.evaluate(config.eval_batches))
+                    self._evaluate()
                     show(loss)
                     since, tokens = time.perf_counter(), self.tokens
                 if config.save_every and self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
-            self.interrupted = pressed.is_set() and self.progress < 1
+            self.interrupted = pressed.is_set() and self.progress < 1 and not self.stopped_early
             if not self.interrupted and not self._evaluated():
-                self._log(**self.evaluate(config.eval_batches))
+                self._evaluate()
                 show(None)
             if self.step != saved:
                 self.save()
         return self
 
+    def _clock(self) -> float:
+        """Seconds of training so far, those before a break included."""
+        return self.elapsed if self._began is None else time.perf_counter() - self._began
+
     def _evaluated(self) -> bool:
         last = next((r for r in reversed(self.history) if "validation_loss" in r), None)
         return last is not None and last["step"] == self.step
+
+    def _evaluate(self) -> None:
+        """Measure, log, and with ``patience`` keep the best weights and count what is no better."""
+        figures = self.evaluate(self.config.eval_batches)
+        if figures:
+            self._log(**figures)
+        if self.config.patience is None:
+            return
+        if not figures:
+            raise ValueError(
+                "Trainer: patience waits for a better validation loss, but the task keeps nothing "
+                "back"
+            )
+        loss = figures["validation_loss"]
+        if self.best is None or loss < self.best.validation_loss:
+            self.best = Best(self.step, loss, 0)
+            if self.out is None:
+                self._best_weights = self.model.state_dict()
+            else:
+                self._write(self.out / BEST, keep=1)
+            return
+        self.best = dataclasses.replace(self.best, since=self.best.since + 1)
+        if self.stopped_early:
+            self._log(
+                stopped="no better validation loss",
+                best_step=self.best.step,
+                best_validation_loss=self.best.validation_loss,
+            )
+
+    def restore_best(self) -> int:
+        """Give the model the weights of the lowest validation loss; returns their step.
+
+        In a run's folder they are the checkpoint in ``best``.
+
+        Raises:
+            ValueError: none were kept: ``patience`` was not set, or nothing was evaluated.
+        """
+        if self.best is None:
+            raise ValueError("Trainer: no best weights were kept; TrainConfig(patience=…) does so")
+        weights, step = self._best_weights, self.best.step
+        if self.out is not None:
+            folder = self.out / BEST
+            kept = self.workers.first(lambda: load_checkpoint(folder))
+            weights, step = kept.arrays["model"], kept.state["step"]
+        self.model.load_state_dict(weights)
+        return step
 
     def _explain(self, error: FloatingPointError) -> str:
         kept = checkpoints(self.out) if self.out is not None else []
@@ -269,20 +349,19 @@ class Trainer:
         )
 
     def _log(self, **values: Any) -> None:
-        if not values:
-            return
         record = {"step": self.step, "seconds": round(self.elapsed, 3), **values}
         self.history.append(record)
         if self.out is not None:
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            log = self.out / LOG
+            self.workers.first(lambda: _append(log, record))
 
     # -- saving and going on -------------------------------------------------------------------
 
     def save(self) -> Path | None:
         """Write a checkpoint of all that the next step depends on; None without ``out``."""
-        if self.out is None:
-            return None
+        return None if self.out is None else self._write(self.out, self.config.keep)
+
+    def _write(self, folder: Path, keep: int) -> Path:
         optimizer = self.optimizer.state_dict()
         arrays: dict[str, np.ndarray] = {}
         counts: dict[str, int] = {}
@@ -293,6 +372,7 @@ class Trainer:
                 else:
                     arrays[f"{number}.{name}"] = to_host(value)
         to_dict = getattr(getattr(self.model, "config", None), "to_dict", None)
+        model_rng, *others = self.workers.gather(self.model.rng_state())
         state = {
             "model": {
                 "kind": type(self.model).__name__,
@@ -308,17 +388,30 @@ class Trainer:
             },
             "config": dataclasses.asdict(self.config),
             "elapsed": self.elapsed,
+            "best": self.best and dataclasses.asdict(self.best),
             "rng": self.rng.bit_generator.state,
-            "model_rng": self.model.rng_state(),
+            "model_rng": model_rng,
+            "other_processes_rng": others,
             "optimizer": counts,
         }
         files = {"model": self.model.state_dict(), "optimizer": arrays}
-        return save_checkpoint(self.out, self.step, files, state, keep=self.config.keep)
+        step = self.step
+        return self.workers.first(lambda: save_checkpoint(folder, step, files, state, keep=keep))
+
+    def _own_rng(self) -> dict[str, Any]:
+        """States of the model's generators that no other process has."""
+        states = {}
+        for i, (name, state) in enumerate(self.model.rng_state().items()):
+            kind = getattr(np.random, state["bit_generator"])
+            seed = np.random.SeedSequence([self.config.seed, self.workers.rank, i, self.step])
+            states[name] = kind(seed).state
+        return states
 
     def _checkpoint(self) -> Checkpoint:
         if self.out is None:
             raise ValueError("Trainer: resume needs out=, the folder of the run")
-        return load_checkpoint(self.out)
+        folder = self.out
+        return self.workers.first(lambda: load_checkpoint(folder))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         assert self.out is not None
@@ -341,15 +434,19 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]  # options are the config's, not saved
         self.model.load_state_dict(checkpoint.arrays["model"])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.model.load_rng_state(state["model_rng"])
+        self.step = state["step"]
+        others = state.get("other_processes_rng", [])
+        states = [state["model_rng"], *others]
+        own = self.workers.rank
+        self.model.load_rng_state(states[own] if own < len(states) else self._own_rng())
         self.rng.bit_generator.state = state["rng"]
         self.task.load_state_dict(state["data"].get("state", {}))
-        self.step = state["step"]
         self.elapsed = state["elapsed"]
-        self.history = _read_log(self.out / LOG, self.step)
+        if state.get("best"):
+            self.best = Best(**state["best"])
+        log, step = self.out / LOG, self.step
         # what was logged after the checkpoint will be done, and logged, again
-        lines = [json.dumps(record) + "\n" for record in self.history]
-        (self.out / LOG).write_text("".join(lines), encoding="utf-8")
+        self.history = self.workers.first(lambda: _cut_log(log, step))
 
     def _begin(self, out: Path, overwrite: bool) -> None:
         former = checkpoints(out)
@@ -358,7 +455,7 @@ class Trainer:
                 f"{out} already holds a run ({former[-1].name}); resume it, or choose another "
                 "folder"
             )
-        for checkpoint in former:
+        for checkpoint in [*former, *checkpoints(out / BEST)]:
             shutil.rmtree(checkpoint)
         (out / LOG).write_text("", encoding="utf-8")
 
@@ -378,20 +475,40 @@ def train(
     return trainer.fit(progress=progress)
 
 
-def _read_log(path: Path, until: int) -> list[Record]:
-    """The records up to a step; a last line cut off by a crash does not count."""
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """A batch as so many parts, about equally large; some are empty if there are more than rows."""
+    rows = len(next(iter(batch.values())))
+    ends = [rows * i // parts for i in range(parts + 1)]
+    return [
+        {name: array[a:b] for name, array in batch.items()} for a, b in itertools.pairwise(ends)
+    ]
+
+
+def _append(log: Path, record: Record) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _cut_log(log: Path, until: int) -> list[Record]:
+    """Leave the records up to a step, and return them; a last line cut off does not count.
+
+    The shorter log is written beside the old one and renamed, so a kill here loses no line.
+    """
     records: list[Record] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+    if log.exists():
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 record = json.loads(line)
                 if record["step"] <= until:
                     records.append(record)
+    shorter = log.with_name(f".saving-{os.getpid()}-{log.name}")
+    shorter.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    shorter.replace(log)
     return records
 
 
 @contextlib.contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
+def ctrl_c() -> Iterator[threading.Event]:
     """The first Ctrl-C sets the event, so that no step is cut in half; the second interrupts."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -408,65 +525,3 @@ def _ctrl_c() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, former)
-
-
-_asked: list[None] = []
-
-
-def _slower() -> str | None:
-    """Why the fused kernels can't run here, if they can't; the first time only."""
-    fused = get_op("attention").implementations.get("numba")
-    if fused is None or _asked:
-        return None
-    _asked.append(None)
-    return fused.unavailable()
-
-
-@contextlib.contextmanager
-def _display(wanted: bool, trainer: Trainer, console: Any) -> Iterator[Callable[[Any], None]]:
-    """A progress bar with loss, rate and time left; or nothing."""
-    if not wanted:
-        yield lambda loss: None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Column
-
-    def column(text: str) -> TextColumn:
-        return TextColumn(text, table_column=Column(no_wrap=True))
-
-    columns = (
-        column("step {task.fields[step]:>5}"),
-        BarColumn(bar_width=None),
-        column("loss [bold]{task.fields[loss]}[/]"),
-        column("validation [bold]{task.fields[validation]}[/]"),
-        column("{task.fields[rate]} tokens/s"),
-        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
-        column("left"),
-    )
-    start: tuple[int, float] | None = (
-        None  # tokens and time after the first step, which is not timed
-    )
-    smooth = 0.0
-    with Progress(*columns, console=console, expand=True) as bar:
-        missing = _slower()
-        if missing:
-            bar.console.print(f"[dim]{missing}. Without its kernels a step takes longer.[/]")
-        task = bar.add_task("", total=1.0, step=trainer.step, loss="…", validation="…", rate="…")
-
-        def show(loss: float | None) -> None:
-            nonlocal smooth, start
-            if loss is not None:
-                smooth = 0.9 * smooth + 0.1 * loss if smooth else loss
-            start = start or (trainer.tokens, trainer.elapsed)
-            done, took = trainer.tokens - start[0], trainer.elapsed - start[1]
-            evaluated = [r["validation_loss"] for r in trainer.history if "validation_loss" in r]
-            bar.update(
-                task,
-                completed=trainer.progress,
-                step=trainer.step,
-                loss=f"{smooth:.3f}" if smooth else "…",
-                validation=f"{evaluated[-1]:.3f}" if evaluated else "…",
-                rate=f"{done / took:,.0f}" if took > 0 else "…",
-            )
-
-        yield show

@@ -105,8 +105,42 @@ def test_all_damaged(tmp_path):
 def test_a_format_from_the_future(tmp_path):
     path = save(tmp_path, 1)
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    (path / "state.json").write_text(json.dumps({**state, "format": 2}), encoding="utf-8")
-    with pytest.raises(ValueError, match="has format 2, this version reads 1"):
+    (path / "state.json").write_text(json.dumps({**state, "format": 3}), encoding="utf-8")
+    with pytest.raises(ValueError, match="has format 3, this version reads 1 and 2"):
+        load_checkpoint(path)
+
+
+def test_the_first_format_had_no_checksum_of_its_state(tmp_path):
+    path = save(tmp_path, 1)
+    about = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    del about["crc32"]
+    about["format"] = 1
+    (path / "state.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    loaded = load_checkpoint(path)
+    assert loaded.state["note"] == "注意"
+    np.testing.assert_array_equal(loaded.arrays["model"]["a"], arrays()["model"]["a"])
+
+
+def test_any_byte_of_the_state_that_changes_is_noticed(tmp_path):
+    path = save(tmp_path, 1)
+    good = (path / "state.json").read_bytes()
+    for place in range(len(good)):
+        for bit in (0, 3):
+            changed = bytearray(good)
+            changed[place] ^= 1 << bit
+            (path / "state.json").write_bytes(changed)
+            with pytest.raises(ValueError, match=r"is damaged|has format"):
+                load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "model.pkl", ""])
+def test_no_other_file_is_read(tmp_path, name):
+    path = save(tmp_path, 1)
+    about = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    about["files"] = {name: about["files"]["model.safetensors"]}
+    del about["crc32"]
+    (path / "state.json").write_bytes(module._sealed(about))
+    with pytest.raises(ValueError, match=r"it names a file .* which no checkpoint has"):
         load_checkpoint(path)
 
 

@@ -115,7 +115,7 @@ def test_one_step_by_hand():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("schedule", train.trainer.SCHEDULES)
+@pytest.mark.parametrize("schedule", train.config.SCHEDULES)
 def test_twenty_steps_are_ten_a_break_and_ten(tmp_path, dropout, schedule):
     settings = config(schedule=schedule)
     straight, broken = gpt(dropout), gpt(dropout)

@@ -4,19 +4,23 @@ from .batches import Epochs, batch_at, blocks, buckets, pad, sample_batch
 from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, segmented_sentences, split
 from .downloads import fetch, locate, packages
 from .examples import Split, split_examples
+from .labelled import LABELLED, Labelled, labelled
 from .masking import mask_tokens
 
 __all__ = [
     "BUILTIN",
     "FETCHED",
+    "LABELLED",
     "Corpus",
     "Epochs",
+    "Labelled",
     "Split",
     "batch_at",
     "blocks",
     "buckets",
     "corpus",
     "fetch",
+    "labelled",
     "load",
     "locate",
     "mask_tokens",

@@ -332,6 +332,25 @@ class BERTForMaskedLM(Head):
     def _add_head(self, config: BERTConfig, **kind: Any) -> None:
         self.cls = PredictionHead(config, self.bert.embeddings.word_embeddings.weight, **kind)
 
+    def forward(
+        self,
+        ids: Any,
+        targets: Any = None,
+        *,
+        token_types: Any = None,
+        attention_mask: Any = None,
+        at: Any = None,
+    ) -> Any:
+        """As the other heads; ``at``, (B, T) booleans, picks the places that are answered.
+
+        Then logits are (N, V), and targets (N,), a row for each True, text by text. Where few
+        places are asked, most of the head's work is saved, and a large vocabulary makes it dearer
+        than the encoder.
+        """
+        x = self.bert(ids, token_types=token_types, attention_mask=attention_mask)  # [B, T, C]
+        logits = self._logits(x if at is None else x[at])
+        return logits if targets is None else (logits, F.cross_entropy(logits, targets))
+
     def _logits(self, x: Any) -> Any:
         return self.cls.predictions(x)
 

@@ -10,6 +10,7 @@ import functools
 import re
 import reprlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,27 @@ class WordPiece:
         return text
 
     # ------------------------------------------------------------------ kept
+
+    @classmethod
+    def of_characters(cls, texts: Iterable[str], *, at_least: int = 1, **options: Any) -> WordPiece:
+        """The vocabulary of the characters in ``texts``: special tokens, then the frequent first.
+
+        Each Chinese character is a token. A character inside a word, such as the second of "ab", is
+        another one than the same character where a word begins. What is rarer is unknown, and with
+        it the word that it is in.
+
+        Args:
+            texts: of the training part.
+            at_least: how often a character has to occur.
+            options: those of the class, such as ``lowercase``.
+        """
+        reader = cls({"[UNK]": 0}, **options)
+        counts: Counter[str] = Counter()
+        for text in texts:
+            for word in reader.words(reader.normalize(text)):
+                counts.update([word[0], *(reader.prefix + c for c in word[1:])])
+        frequent = [piece for piece, count in counts.most_common() if count >= at_least]
+        return cls({piece: i for i, piece in enumerate([*SPECIAL, *frequent])}, **options)
 
     @classmethod
     def from_vocab(cls, path: str | Path, **options: Any) -> WordPiece:

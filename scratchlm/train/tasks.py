@@ -350,6 +350,14 @@ class MaskedLM(Examples):
         )
         return batch
 
+    def loss(self, model: Module, batch: Mapping[str, Any]) -> Any:
+        if "at" not in _parameters(type(model).forward):
+            return super().loss(model, batch)
+        asked = batch["targets"] != IGNORED
+        logits = read(model, batch, at=asked)  # [N, V], the others would not count
+        targets = batch["targets"][asked]
+        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
     def logits(self, model: Module, batch: Mapping[str, Any]) -> Any:
         return read(model, batch)  # [B, T] -> [B, T, V]
 
@@ -688,7 +696,7 @@ def beside(batch: Batch, like: Any) -> dict[str, Any]:
     return {name: asarray_like(array, like) for name, array in batch.items()}
 
 
-def read(model: Module, batch: Mapping[str, Any], *further: Any) -> Any:
+def read(model: Module, batch: Mapping[str, Any], *further: Any, **chosen: Any) -> Any:
     """``model(ids, *further)``, with the mask and the types of the tokens if it takes them."""
     takes = _parameters(type(model).forward)
     options = {
@@ -696,7 +704,7 @@ def read(model: Module, batch: Mapping[str, Any], *further: Any) -> Any:
         for name, key in (("attention_mask", "mask"), ("token_types", "types"))
         if key in batch and name in takes
     }
-    return model(batch["ids"], *further, **options)
+    return model(batch["ids"], *further, **options, **chosen)
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:

@@ -166,6 +166,30 @@ def test_one_sequence_equals_a_batch_of_one():
     assert np.array_equal(one, model(ids[None], ids_of(4)[None], attention_mask=[mask]).data[0])
 
 
+def test_logits_of_some_places_are_those_of_all():
+    """The places that are asked, and the loss and gradients of the whole."""
+    rng = np.random.default_rng(0)
+    ids, at = ids_of(3, 7), rng.random((3, 7)) < 0.3
+    assert 0 < at.sum() < at.size
+    targets = np.where(at, rng.integers(0, ENCODER.vocab_size, at.shape), -100)
+    model = BERTForMaskedLM(ENCODER, rng=0, dtype=np.float64, std=0.3).eval()
+    logits, loss = model(ids, targets)
+    loss.backward()
+    whole = {name: p.grad.data.copy() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    some, same = model(ids, targets[at], at=at)
+    same.backward()
+    assert some.shape == (at.sum(), ENCODER.vocab_size)
+    # the same numbers up to the order in which products are summed
+    np.testing.assert_allclose(some.data, logits.data[at], rtol=1e-12, atol=1e-13)
+    assert same.item() == pytest.approx(loss.item(), rel=1e-13)
+    for name, p in model.named_parameters():
+        if name in whole:
+            np.testing.assert_allclose(p.grad.data, whole[name], rtol=1e-9, atol=1e-12)
+    other, _ = model(ids, targets[at], at=np.roll(at, 1, axis=1))
+    assert not np.allclose(other.data, some.data)
+
+
 # -- where training starts -------------------------------------------------------------------------
 
 

@@ -113,3 +113,16 @@ def test_errors(tmp_path, pieces):
     (tmp_path / "vocab.txt").write_text("a\nb\na\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 3: 'a' was there before"):
         WordPiece.from_vocab(tmp_path / "vocab.txt")
+
+
+def test_a_vocabulary_of_characters():
+    pieces = WordPiece.of_characters(["好书, a book", "好, BOB"], at_least=2)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert [pieces.token(i) for i in range(len(pieces))][:5] == special
+    # 好 and the comma twice, b of "book" and "bob", o inside words three times; 书 and a only once
+    assert set(pieces.vocabulary) - set(special) == {"好", ",", "b", "##o"}
+    assert pieces.token(5) == "##o"  # the most frequent comes first
+    assert read(pieces, "好书 boo") == ["好", "[UNK]", "b", "##o", "##o"]
+    kept = WordPiece.of_characters(["Bob"], lowercase=False)
+    assert read(kept, "Bob") == ["B", "##o", "##b"]
+    assert read(kept, "bob") == ["[UNK]"]

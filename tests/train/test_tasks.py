@@ -181,6 +181,24 @@ def test_pairs_of_texts():
     assert task.loss(model, batch).item() != with_types
 
 
+def test_only_what_is_hidden_is_answered():
+    """The loss is that of all the logits; a model without ``at`` is asked for them."""
+
+    class Everything(BERTForMaskedLM):
+        def forward(self, ids, targets=None, *, attention_mask=None):
+            return super().forward(ids, targets, attention_mask=attention_mask)
+
+    task = MaskedLM(texts(12), (), TOKENIZER, share=0.4, label_smoothing=0.1)
+    batch = task.sample(12, RNG(0))
+    short = bert(BERTForMaskedLM, np.float64, dropout=0.0)
+    whole = Everything(short.config, rng=1, dtype=np.float64)
+    whole.load_state_dict(short.state_dict())
+    # the same numbers up to the order in which they are summed
+    assert task.loss(short, batch).item() == pytest.approx(
+        task.loss(whole, batch).item(), rel=1e-13
+    )
+
+
 # -- tags --------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
-"""What models are measured by: losses and perplexity, classes, texts, entities, words.
+"""What models are measured by: losses and perplexity, classes, texts, entities, words, orders.
 
 Each function is plain Python and NumPy, written to be read beside its formula, and gives the number
 that the field's own tool gives: scikit-learn (classes), sacrebleu (BLEU), rouge-score (ROUGE),
-seqeval (entities). Lesson 08 derives them.
+seqeval (entities), SciPy (orders). Lesson 08 derives them.
 """
 
 from .classification import (
@@ -14,6 +14,7 @@ from .classification import (
     precision_recall_f1,
     recall,
 )
+from .correlation import spearman
 from .language_model import (
     bigram_loss,
     bits,
@@ -50,5 +51,6 @@ __all__ = [
     "recall",
     "rouge",
     "sentence_bleu",
+    "spearman",
     "word_scores",
 ]

@@ -15,6 +15,15 @@ from .ngram import NGram
 from .pretrained import load_pretrained, load_with_tokenizer, save_pretrained
 from .seq2seq import EncoderDecoder, EncoderDecoderConfig
 from .t5 import T5, T5Config
+from .word2vec import Word2Vec
+from .word_vectors import (
+    WordVectors,
+    evaluate_analogies,
+    evaluate_similarity,
+    load_vectors,
+    read_pairs,
+    read_questions,
+)
 
 __all__ = [
     "BERT",
@@ -32,10 +41,17 @@ __all__ = [
     "LlamaConfig",
     "NGram",
     "T5Config",
+    "Word2Vec",
+    "WordVectors",
+    "evaluate_analogies",
+    "evaluate_similarity",
     "from_hf_state",
     "gpt_config_from_hf",
     "load_pretrained",
+    "load_vectors",
     "load_with_tokenizer",
+    "read_pairs",
+    "read_questions",
     "save_pretrained",
     "to_hf_state",
 ]

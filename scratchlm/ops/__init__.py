@@ -9,7 +9,7 @@ from .elementwise import abs, astype, clip, cos, exp, log, sin, sqrt, where
 from .embedding import embedding
 from .linalg import einsum, matmul
 from .linear import linear
-from .losses import binary_cross_entropy_with_logits, cross_entropy, mse
+from .losses import binary_cross_entropy_with_logits, cross_entropy, mse, skipgram_loss
 from .norm import layer_norm, rms_norm
 from .positions import rope
 from .recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
@@ -77,6 +77,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "sin",
+    "skipgram_loss",
     "softmax",
     "softplus",
     "split",

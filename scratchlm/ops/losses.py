@@ -1,4 +1,4 @@
-"""Losses: cross-entropy, mean squared error, binary cross-entropy."""
+"""Losses: cross-entropy, mean squared error, binary cross-entropy, skip-gram."""
 
 from __future__ import annotations
 
@@ -225,6 +225,50 @@ def binary_cross_entropy_with_logits(
     return value, vjp
 
 
+@op("L = -ln σ(v·u) - Σₖ ln σ(-v·uₖ)")
+def skipgram_loss(
+    center: Array, context: Array, negatives: Array, *, reduction: str = "mean"
+) -> tuple[Array, Vjp]:
+    """``L = -ln σ(v·u) - Σ_k ln σ(-v·u_k)``: skip-gram with negative sampling, averaged over pairs.
+
+    Shapes: center ``v [..., d]``, context ``u [..., d]``, negatives ``u_1 ... u_K [..., K, d]``.
+
+    The vector of a word is to have a large product with that of a word near it, and small ones with
+    those of K words drawn as noise. With ``s = v·u`` and ``s_k = v·u_k``, and as
+    ``-ln σ(s) = softplus(-s)``::
+
+        ds  = -σ(-s)      ds_k = σ(s_k)
+        dv  = ds u + Σ_k ds_k u_k
+        du  = ds v        du_k = ds_k v
+
+    The mean over no pairs is 0.
+
+    Raises:
+        ValueError: shapes that do not fit (nothing is broadcast), or an unknown reduction.
+
+    Source: Mikolov et al. 2013 (NIPS), eq. 4, whose sum is the negative of this.
+    """
+    _check_reduction("skipgram_loss", reduction)
+    _check_pairs(center, context, negatives)
+    xp = array_namespace(center, context, negatives)
+    v, rows = xp.expand_dims(center, axis=-2), negatives  # [..., 1, d], [..., K, d]
+    near = xp.sum(center * context, axis=-1)  # [...]
+    noise = xp.sum(rows * v, axis=-1)  # [..., K]
+    value = stable_softplus(-near) + xp.sum(stable_softplus(noise), axis=-1)  # [...]
+    factor = 1 / max(1, value.size) if reduction == "mean" else 1.0
+    if reduction != "none":
+        value = xp.sum(value) * factor
+
+    def vjp(dy: Array) -> tuple[Array, Array, Array]:
+        dy = xp.broadcast_to(dy * factor, near.shape)
+        dnear = xp.expand_dims(-stable_sigmoid(-near) * dy, axis=-1)  # [..., 1]
+        dnoise = xp.expand_dims(stable_sigmoid(noise) * xp.expand_dims(dy, axis=-1), axis=-1)
+        dcenter = dnear * context + xp.sum(dnoise * rows, axis=-2)
+        return dcenter, dnear * center, dnoise * v
+
+    return value, vjp
+
+
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"{name}: reduction is {reduction!r}; it may be 'mean', 'sum' or 'none'")
@@ -245,4 +289,19 @@ def _check_broadcasts(name: str, what: str, x: Array, to: Array) -> None:
         raise ValueError(
             f"{name}: {what} has shape {tuple(x.shape)}, which does not broadcast to "
             f"{tuple(to.shape)}"
+        )
+
+
+def _check_pairs(center: Array, context: Array, negatives: Array) -> None:
+    shape, noise = tuple(center.shape), tuple(negatives.shape)
+    if not shape or context.shape != shape:
+        raise ValueError(
+            f"skipgram_loss: center has shape {shape}, context {tuple(context.shape)}: both must "
+            "be (..., d), a vector for each word of the pair"
+        )
+    if noise[:-2] + noise[-1:] != shape or len(noise) != len(shape) + 1:
+        raise ValueError(
+            f"skipgram_loss: negatives have shape {noise}; beside a center of shape {shape} they "
+            f"must be ({', '.join(map(str, (*shape[:-1], 'K', shape[-1])))}), K vectors for each "
+            "pair"
         )

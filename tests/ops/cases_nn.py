@@ -182,6 +182,22 @@ def binary_cross_entropy_with_logits_weighted(s: Sampler) -> Call:
     return (s.array(*shape, low=-6, high=6), s.array(*shape, low=0, high=1)), options
 
 
+def torch_skipgram(t: Any, v: Any, u: Any, noise: Any, reduction: str = "mean") -> Any:
+    logsigmoid = t.nn.functional.logsigmoid
+    near, others = (v * u).sum(-1), (noise * v.unsqueeze(-2)).sum(-1)
+    loss = -logsigmoid(near) - logsigmoid(-others).sum(-1)
+    return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[reduction]()
+
+
+@case(CASES, "skipgram_loss", torch=torch_skipgram)
+def skipgram_loss(s: Sampler) -> Call:
+    *pairs, d = s.shape(min_dims=1, max_dims=4, min_side=1)
+    noise = s.array(*pairs, s.integer(0, 4), d)
+    return (s.array(*pairs, d), s.array(*pairs, d), noise), s.choice(
+        {}, {"reduction": reduction(s)}
+    )
+
+
 # -- norms -----------------------------------------------------------------------------------------
 
 

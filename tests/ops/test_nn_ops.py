@@ -215,6 +215,19 @@ def test_losses_of_an_empty_batch_are_zero() -> None:
         assert vjp(np.array(1.0))[0].shape == (0, 3)
 
 
+def test_skipgram_loss_far_out_and_of_nothing() -> None:
+    v, u, noise = np.array([[40.0]]), np.array([[-30.0]]), np.array([[[30.0], [-30.0]]])
+    loss, vjp = ops.skipgram_loss(v, u, noise)
+    assert loss == 2400  # -ln σ(-1200) - ln σ(-1200) - ln σ(1200)
+    for got, wanted in zip(
+        vjp(np.array(1.0)), ([[60.0]], [[-40.0]], [[[40.0], [0.0]]]), strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
+    loss, vjp = ops.skipgram_loss(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 2, 3)))
+    assert loss == 0
+    assert [g.shape for g in vjp(np.array(1.0))] == [(0, 3), (0, 3), (0, 2, 3)]
+
+
 def test_ignored_rows_change_nothing() -> None:
     logits, target = normal(6, 4), np.array([1, -100, 3, 0, -100, 2])
     kept = target != -100
@@ -693,6 +706,27 @@ ERRORS: Errors = [
     ),
     (lambda: ops.mse(Z((3, 1)), Z(3)), ValueError, r"mse: .*\(3, 1\), the target \(3,\)"),
     (lambda: ops.mse(Z(3), Z(3), reduction=None), ValueError, "reduction is None"),
+    (
+        lambda: ops.skipgram_loss(Z((4, 3)), Z(3), Z((4, 2, 3))),
+        ValueError,
+        r"center has shape \(4, 3\), context \(3,\)",
+    ),
+    (
+        lambda: ops.skipgram_loss(Z((4, 3)), Z((4, 3)), Z((2, 3))),
+        ValueError,
+        r"they must be \(4, K, 3\)",
+    ),
+    (
+        lambda: ops.skipgram_loss(Z((4, 3)), Z((4, 3)), Z((4, 3))),
+        ValueError,
+        r"negatives have shape \(4, 3\)",
+    ),
+    (lambda: ops.skipgram_loss(Z(()), Z(()), Z((1,))), ValueError, "a vector for each word"),
+    (
+        lambda: ops.skipgram_loss(Z(3), Z(3), Z((2, 3)), reduction=1),
+        ValueError,
+        "reduction is 1",
+    ),
     (
         lambda: ops.binary_cross_entropy_with_logits(Z(3), np.array([0, 1, 1])),
         TypeError,

@@ -14,9 +14,10 @@ from . import beams as beam
 from . import sampling
 from .backend import asarray_like, check_ids, to_host
 from .metrics import evaluation
-from .nn import KVCache
+from .nn import KVCache, StateCache
 from .tensor import Tensor
 
+Cache = KVCache | StateCache
 NOT_FINITE = (
     "generate: the model's logits are not finite, so there is no probability to draw from; "
     "were its weights damaged in training?"
@@ -83,12 +84,14 @@ def generate(
 
     The model is given the last ``block_size`` ids, in evaluation mode; its mode is restored. With a
     cache each new token costs one row, as long as all fits into ``block_size``; beyond, positions
-    move with every token, and nothing of the past can be kept: each costs a full pass.
+    move with every token, and nothing of the past can be kept: each costs a full pass. (A recurrent
+    model has no ``block_size``.)
 
     Args:
         model: ``model(ids)`` gives logits ``(B, T, V)``; ``model.config.block_size`` limits ``T``,
             where there is one. It may take part in caching: ``model(ids, cache=, last_only=)``, as
-            :class:`scratchlm.models.GPT` does.
+            :class:`scratchlm.models.GPT` does; ``model.new_cache(padding)``, where there is
+            one, makes what it keeps, if not keys and values.
         ids: the prompt, ``(T,)`` or ``(B, T)``, at least one id for each row; or a list of prompts
             of unequal lengths, each of which is continued as it would be alone.
         max_new_tokens: how many to append at most.
@@ -103,7 +106,7 @@ def generate(
         length_penalty: of the search; how much longer continuations are favored.
         length_offset: of the search; 5 is what Wu et al. 2016 have.
         eos_id: the id that ends a text (or several); it is kept as the last one.
-        cache: keep keys and values; False reads everything again for every token.
+        cache: keep keys and values, or states; False reads everything again for every token.
         rng: where the chance comes from.
         seed: instead of ``rng``; the same seed writes the same text.
 
@@ -171,15 +174,15 @@ def stream(
     repetition_penalty: float = 1.0,
     greedy: bool = False,
     eos_id: int | Collection[int] | None = None,
-    cache: bool | KVCache = True,
+    cache: bool | Cache = True,
     rng: np.random.Generator | None = None,
     seed: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Like :func:`generate`, but yields each new id (``()`` or ``(B,)``) as soon as it is drawn.
 
-    ``cache`` may be a :class:`scratchlm.nn.KVCache` that has read the first of ``ids`` already, of
-    one prompt or of a batch without padding: only the rest is read, and it is kept there. At the
-    end it holds all but the last id.
+    ``cache`` may be a :class:`scratchlm.nn.KVCache`, or a ``StateCache``, that has read the first
+    of ``ids`` already, of one prompt or of a batch without padding: only the rest is read, and it
+    is kept there. At the end it holds all but the last id.
     """
     if rng is not None and seed is not None:
         raise ValueError("generate: give rng or seed, not both")
@@ -288,7 +291,7 @@ class Reader:
     Rows of unequal lengths are padded on the left with their first id.
     """
 
-    def __init__(self, model: Any, prompts: list[np.ndarray], cache: bool | KVCache) -> None:
+    def __init__(self, model: Any, prompts: list[np.ndarray], cache: bool | Cache) -> None:
         T = max(len(prompt) for prompt in prompts)
         padding = np.array([T - len(prompt) for prompt in prompts])
         rows = [np.pad(p, (n, 0), "edge") for p, n in zip(prompts, padding, strict=True)]
@@ -299,7 +302,8 @@ class Reader:
         self.like = next(iter(model.parameters())).data
         self.block_size = getattr(getattr(model, "config", None), "block_size", None)
         self.caching = cache is not False
-        self.cache = cache if isinstance(cache, KVCache) else None
+        self.new_cache = getattr(model, "new_cache", KVCache)
+        self.cache: Any = None if isinstance(cache, bool) else cache
         self.knows_cache = "cache" in inspect.signature(model.forward).parameters
         if self.cache is not None and not (
             self.knows_cache and self.padding is None and self.cache.length < T
@@ -325,7 +329,7 @@ class Reader:
         options: dict[str, Any] = {}
         if self.knows_cache and (self.caching or padding is not None):
             if self.cache is None or not self.caching or beyond > 0:
-                self.cache = KVCache(padding)
+                self.cache = self.new_cache(padding)
             ids = ids[:, self.cache.length :]
             options = {"cache": self.cache, "last_only": True}
         with evaluation(self.modules):
@@ -418,7 +422,7 @@ def _prompts(ids: Any) -> list[np.ndarray]:
 
 
 def _reader(
-    model: Any, prompts: list[np.ndarray], max_new_tokens: int, cache: bool | KVCache
+    model: Any, prompts: list[np.ndarray], max_new_tokens: int, cache: bool | Cache
 ) -> Reader:
     if max_new_tokens < 0:
         raise ValueError(f"generate: max_new_tokens={max_new_tokens} must not be negative")

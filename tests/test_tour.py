@@ -130,6 +130,23 @@ def test_it_searches_for_the_likeliest(trained):
     assert len(found.stdout) == len("12 and") + 20 + 1
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_a_recurrent_model_is_trained_goes_on_and_writes(trained, kind):
+    folder = trained.parent
+    sizes = ("--model", kind, "--layers", 2, "--width", 16, "--dropout", 0.1, "--length", 16)
+    run = command("train", "text.txt", "--out", kind, "--steps", 20, *sizes, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert {"lstm": "an LSTM", "gru": "a GRU", "rnn": "a plain RNN"}[kind] in run.stdout
+    run = command("train", "--resume", "--out", kind, "--steps", 30, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert "going on after step 20" in run.stdout
+    options = ("--prompt", "12 and", "--tokens", 30, "--seed", 1)
+    first = command("generate", kind, *options, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert len(first.stdout) == len("12 and") + 30 + 1
+    assert command("generate", kind, *options, "--no-cache", cwd=folder).stdout == first.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -146,6 +163,9 @@ def test_it_searches_for_the_likeliest(trained):
         (("train", "nowhere.txt"), "no file or folder 'nowhere.txt'"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "text.txt", "--out", "new", "--heads", "3"), "n_head=3"),
+        (("train", "text.txt", "--model", "elman"), "--model elman is not known"),
+        (("train", "text.txt", "--model", "lstm", "--heads", "2"), "--heads is for a GPT"),
+        (("train", "text.txt", "--out", "new", "--layers", "0"), "n_layer=0 is below 1"),
         (("train", "text.txt", "--tokenizer", "words"), "--tokenizer words is not known"),
         (("train", "text.txt", "--vocabulary-size", "300"), "give --tokenizer bpe"),
         (("train", "text.txt", "--out", "new", "--schedule", "up"), "schedule='up'"),

@@ -1,4 +1,4 @@
-"""``scratchlm train``: a GPT on a text of one's own."""
+"""``scratchlm train``: a GPT, or a recurrent model, on a text of one's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .invocation import invocation, quoted
 from .screen import console, errors, fail
 
 RUNS = Path("runs")
+MODELS = {"gpt": "a GPT", "lstm": "an LSTM", "gru": "a GRU", "rnn": "a plain RNN"}
 
 
 def train(
@@ -41,9 +42,18 @@ def train(
         int | None,
         typer.Option(help="Tokens of bpe, at least 256.", show_default="1024", metavar="N"),
     ] = None,
-    layers: Annotated[int, typer.Option(help="Layers.")] = 4,
-    heads: Annotated[int, typer.Option(help="Attention heads in each.")] = 4,
-    width: Annotated[int, typer.Option(help="Width of a layer.")] = 128,
+    model: Annotated[
+        str, typer.Option(help="gpt, or by recurrence: lstm, gru, rnn.", metavar="KIND")
+    ] = "gpt",
+    layers: Annotated[
+        int | None, typer.Option(help="Layers.", show_default="4; by recurrence 1")
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads in each.", show_default="4, of a GPT")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Width of a layer.", show_default="128; by recurrence 256")
+    ] = None,
     length: Annotated[int, typer.Option(help="Tokens of context.")] = 64,
     batch: Annotated[int, typer.Option(help="Sequences in a batch.")] = 12,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
@@ -57,7 +67,10 @@ def train(
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and batches.", min=0)] = 0,
 ) -> None:
-    """Train a GPT on a text, by characters or pieces of words. Ctrl-C saves; --resume goes on."""
+    """Train a language model on a text, by characters or pieces of words.
+
+    Ctrl-C saves; --resume goes on.
+    """
     from ..text import CharVocab
     from ..train import TrainConfig, Trainer, blas_threads, load_model
 
@@ -65,17 +78,19 @@ def train(
         fail(f"--tokenizer {tokenizer} is not known", fix="choose characters or bpe")
     if tokenizer == "characters" and vocabulary_size is not None:
         fail("--vocabulary-size is for pieces of words", fix="give --tokenizer bpe, too")
+    if model not in MODELS:
+        fail(f"--model {model} is not known", fix=f"choose {', '.join(MODELS)}")
+    if model != "gpt" and heads is not None:
+        fail(f"--heads is for a GPT; --model {model} has none", fix="leave it out")
     if resume:
         if out is None:
             fail("--resume needs --out, the folder of the run to go on with")
-        model, vocabulary, state = load_model(out)
+        net, vocabulary, state = load_model(out)
         corpus = _corpus(source or state["data"]["source"], vocabulary)
         config = TrainConfig(**state["config"])
         if steps is not None or seconds is not None:
             config = dataclasses.replace(config, steps=steps, seconds=seconds)
     else:
-        from ..models import GPT, GPTConfig
-
         source = source or "topics"
         bpe = (vocabulary_size or 1024) if tokenizer == "bpe" else None
         corpus = _corpus(source, None, bpe)
@@ -86,14 +101,12 @@ def train(
             steps=steps, seconds=seconds, batch_size=batch, length=length, lr=lr,
             schedule=schedule, weight_decay=weight_decay, seed=seed,
         )  # fmt: skip
-        sizes = GPTConfig(
-            len(corpus.vocabulary), length, n_layer=layers, n_head=heads, n_embd=width,
-            dropout=dropout,
-        )  # fmt: skip
-        # GPT-2's 0.02 belongs to a width of 768; a narrower model learns faster from wider weights
-        model = GPT(sizes, rng=seed, std=0.02 * math.sqrt(768 / width))
+        sizes = {"n_layer": layers, "n_head": heads, "n_embd": width}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        net = _model(model, len(corpus.vocabulary), length, seed, dropout=dropout, **given)
+    kind = getattr(net.config, "kind", "gpt")
     try:
-        trainer = Trainer(model, corpus, config, out=out, resume=resume, overwrite=overwrite)
+        trainer = Trainer(net, corpus, config, out=out, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         fail(str(error), fix="--resume goes on with it, --overwrite replaces it")
     if trainer.workers.rank:  # of several processes, one speaks
@@ -102,7 +115,7 @@ def train(
         f"[bold]{len(corpus.train):,}[/] "
         f"{'characters' if isinstance(corpus.vocabulary, CharVocab) else 'tokens'} to learn from, "
         f"[bold]{len(corpus.validation):,}[/] kept back, {len(corpus.vocabulary)} different; "
-        f"a GPT of [bold]{model.num_parameters():,}[/] parameters"
+        f"{MODELS[kind]} of [bold]{net.num_parameters():,}[/] parameters"
         + (f"; going on after step {trainer.step}" if resume else "")
     )
     try:
@@ -120,6 +133,17 @@ def train(
         raise typer.Exit(130)
     _say_result(trainer, corpus)
     console.print(f"It writes with: [bold]{invocation()} generate {where}[/]", soft_wrap=True)
+
+
+def _model(kind: str, vocab_size: int, length: int, seed: int, **sizes: Any) -> Any:
+    from ..models import GPT, GPTConfig, RecurrentLM, RecurrentLMConfig
+
+    if kind != "gpt":
+        sizes = {"n_layer": 1, "n_embd": 256} | sizes
+        return RecurrentLM(RecurrentLMConfig(vocab_size, kind, **sizes), rng=seed)
+    config = GPTConfig(vocab_size, length, **{"n_layer": 4, "n_head": 4, "n_embd": 128} | sizes)
+    # GPT-2's 0.02 belongs to a width of 768; a narrower model learns faster from wider weights
+    return GPT(config, rng=seed, std=0.02 * math.sqrt(768 / config.n_embd))
 
 
 def _corpus(source: str, vocabulary: Any, bpe: int | None = None) -> Any:

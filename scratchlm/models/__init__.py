@@ -13,6 +13,8 @@ from .gpt import GPT, GPTConfig
 from .llama import Llama, LlamaConfig
 from .ngram import NGram
 from .pretrained import load_pretrained, load_with_tokenizer, save_pretrained
+from .recurrent import RecurrentLM, RecurrentLMConfig
+from .recurrent_seq2seq import RecurrentEncoderDecoder, RecurrentEncoderDecoderConfig
 from .seq2seq import EncoderDecoder, EncoderDecoderConfig
 from .t5 import T5, T5Config
 from .word2vec import Word2Vec
@@ -40,6 +42,10 @@ __all__ = [
     "Llama",
     "LlamaConfig",
     "NGram",
+    "RecurrentEncoderDecoder",
+    "RecurrentEncoderDecoderConfig",
+    "RecurrentLM",
+    "RecurrentLMConfig",
     "T5Config",
     "Word2Vec",
     "WordVectors",

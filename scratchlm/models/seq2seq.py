@@ -166,11 +166,7 @@ class EncoderDecoder(Module):
         not count.
         """
         target = self._check("target", target)
-        logits = self(source, target[..., :-1])
-        ignored = -100 if self.config.pad_id is None else self.config.pad_id
-        return F.cross_entropy(
-            logits, target[..., 1:], ignore_index=ignored, label_smoothing=label_smoothing
-        )
+        return shifted_loss(self, source, target, label_smoothing)
 
     def greedy(
         self, source: Any, *, start_id: int, max_new_tokens: int, end_id: int | None = None
@@ -219,3 +215,12 @@ class EncoderDecoder(Module):
                 "with a start token, and a source holds at least one"
             )
         return ids
+
+
+def shifted_loss(model: Any, source: Any, target: Any, label_smoothing: float) -> Any:
+    """The mean loss of ``target[1:]``, by a model that reads ``target[:-1]`` and the source."""
+    logits = model(source, target[..., :-1])
+    ignored = -100 if model.config.pad_id is None else model.config.pad_id
+    return F.cross_entropy(
+        logits, target[..., 1:], ignore_index=ignored, label_smoothing=label_smoothing
+    )

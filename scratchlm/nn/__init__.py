@@ -1,7 +1,7 @@
 """Modules and layers, with the names and the behavior of ``torch.nn``."""
 
 from .attention import Attention, MultiHeadAttention
-from .cache import KVCache
+from .cache import KVCache, StateCache
 from .containers import ModuleList, Sequential
 from .convolution import Conv2d
 from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
@@ -50,6 +50,7 @@ __all__ = [
     "RotaryPositions",
     "Sequential",
     "SinusoidalPositions",
+    "StateCache",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",

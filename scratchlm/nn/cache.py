@@ -1,7 +1,8 @@
-"""What a decoder remembers of the tokens it has read: their keys and values."""
+"""What a language model remembers of the tokens it has read: keys and values, or a state."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,20 @@ from ..tensor import Tensor
 FIRST = 64  # tokens that there is room for at first
 
 
-class KVCache:
+class _Cache:
+    """How many columns were read, and how many of them are padding in each row."""
+
+    def __init__(self, padding: Any = None) -> None:
+        self.length = 0  # columns that all layers have read
+        self.padding = None if padding is None else np.asarray(padding)
+        if self.padding is not None and (self.padding.ndim != 1 or (self.padding < 0).any()):
+            raise ValueError(
+                f"{type(self).__name__}: padding={self.padding} must hold one number for each row, "
+                "none negative"
+            )
+
+
+class KVCache(_Cache):
     """The keys and values of every attention layer, so that a new token costs one row::
 
         cache = KVCache()
@@ -34,12 +48,7 @@ class KVCache:
     """
 
     def __init__(self, padding: Any = None) -> None:
-        self.length = 0  # columns that all layers have read
-        self.padding = None if padding is None else np.asarray(padding)
-        if self.padding is not None and (self.padding.ndim != 1 or (self.padding < 0).any()):
-            raise ValueError(
-                f"KVCache: padding={self.padding} must hold one number for each row, none negative"
-            )
+        super().__init__(padding)
         self._held: dict[Any, tuple[Array, Array]] = {}  # layer -> k, v, each [..., room, d]
         self._mask: Array | None = None
 
@@ -118,6 +127,64 @@ class KVCache:
     def _real(self, columns: int, like: Array) -> Array:
         real = arange_like(columns, like) >= asarray_like(self.padding, like)[:, None]  # [B, M]
         return real[:, None, None, :]
+
+
+class StateCache(_Cache):
+    """The states of a recurrent model after the last column, so that a new token costs one step::
+
+        cache = StateCache()
+        for x, y in windows:                        # one after the other, of one text
+            logits, loss = model(x, y, cache=cache)
+            loss.backward()
+            cache.detach()                          # the past is remembered, and no more learned
+
+    All of the past is in the states, however long it is: they do not grow. In training they carry
+    gradients as well, back through every window since :meth:`detach` (truncated backpropagation
+    through time; the model takes part by :attr:`states` and :meth:`advance`).
+
+    Padding is on the left, as in :class:`KVCache`: it leaves the states of its row as they were.
+
+    Args:
+        padding: columns to skip in each row, integers (B,); None where there are none.
+    """
+
+    def __init__(self, padding: Any = None) -> None:
+        super().__init__(padding)
+        self.states: dict[str, Any] = {}  # name -> tensor or tuple of tensors, each [L, B, ...]
+
+    def skipped(self, T: int) -> np.ndarray | None:
+        """How many of the next ``T`` columns are padding in each row, (B,); None if none is."""
+        if self.padding is None or self.length >= self.padding.max(initial=0):
+            return None
+        return np.clip(self.padding - self.length, 0, T)
+
+    def advance(self, T: int, **states: Any) -> None:
+        """``T`` more columns are read, and these are the states now. A pass that breaks off before
+        this changes nothing.
+        """
+        self.length += T
+        self.states.update(states)
+
+    def detach(self) -> None:
+        """Keep the values of the states, and forget where they came from."""
+        self._map(lambda state: state.detach())
+
+    def select(self, rows: Any) -> None:
+        """Go on with these rows only, in this order; one may come several times (beam search)."""
+        rows = np.asarray(rows)
+
+        def chosen(state: Tensor) -> Tensor:
+            xp = array_namespace(state.data)
+            return Tensor(xp.take(state.data, asarray_like(rows, state.data), axis=1))
+
+        self._map(chosen)
+        if self.padding is not None:
+            self.padding = self.padding[rows]
+
+    def _map(self, f: Callable[[Tensor], Tensor]) -> None:
+        for name, state in self.states.items():
+            many = isinstance(state, tuple)
+            self.states[name] = tuple(map(f, state)) if many else f(state)
 
 
 def _room(x: Array, tokens: int) -> Array:

@@ -27,6 +27,19 @@ from ..text import Tokenizer, tokenizer_from_dict
 STATE = "state.json"
 FORMAT = 2  # since 2, the first line of state.json holds a checksum of the lines after it
 READABLE = (1, 2)
+# the models of `scratchlm.models` that their configuration alone can make again: model -> its class
+CONFIGS = {
+    "BERT": "BERTConfig",
+    "BERTForMaskedLM": "BERTConfig",
+    "BERTForSequenceClassification": "BERTConfig",
+    "BERTForTokenClassification": "BERTConfig",
+    "EncoderDecoder": "EncoderDecoderConfig",
+    "GPT": "GPTConfig",
+    "Llama": "LlamaConfig",
+    "RecurrentEncoderDecoder": "RecurrentEncoderDecoderConfig",
+    "RecurrentLM": "RecurrentLMConfig",
+    "T5": "T5Config",
+}
 
 
 @dataclass(frozen=True)
@@ -136,17 +149,18 @@ def load_model(path: str | Path) -> tuple[Any, Tokenizer | None, dict[str, Any]]
         FileNotFoundError, ValueError: as ``load_checkpoint``; or the model is of a kind that cannot
             be made from its configuration alone.
     """
-    from ..models import GPT, GPTConfig
+    from .. import models
 
     checkpoint = load_checkpoint(path)
     about = checkpoint.state["model"]
-    if about["kind"] != "GPT":
+    if about["kind"] not in CONFIGS:
         raise ValueError(
             f"load_model: {checkpoint.path} holds a {about['kind']}; make one in Python, then "
             "model.load_state_dict(load_checkpoint(path).arrays['model'])"
         )
     weights = checkpoint.arrays["model"]
-    model = GPT(GPTConfig.from_dict(about["config"]), rng=0, dtype=about["dtype"])
+    config = getattr(models, CONFIGS[about["kind"]]).from_dict(about["config"])
+    model = getattr(models, about["kind"])(config, rng=0, dtype=about["dtype"])
     model.load_state_dict(weights)
     saved = checkpoint.state.get("vocabulary")
     return model, tokenizer_from_dict(saved) if saved else None, checkpoint.state

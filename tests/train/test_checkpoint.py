@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from scratchlm import models
 from scratchlm.train import checkpoint as module
-from scratchlm.train import load_checkpoint, save_checkpoint
+from scratchlm.train import load_checkpoint, load_model, save_checkpoint
 
 pytest.importorskip("safetensors")
 
@@ -39,6 +40,39 @@ def test_saved_and_loaded(tmp_path):
             for name, array in group.items():
                 assert loaded.arrays[kind][name].dtype == array.dtype
                 np.testing.assert_array_equal(loaded.arrays[kind][name], array)
+
+
+CONFIGS = {
+    "BERTConfig": {"vocab_size": 9, "block_size": 8, "n_layer": 1, "n_head": 2, "n_embd": 4},
+    "EncoderDecoderConfig": {"source_vocab_size": 9, "target_vocab_size": 8, "n_embd": 16},
+    "GPTConfig": {"vocab_size": 9, "block_size": 8, "n_layer": 1, "n_head": 2, "n_embd": 4},
+    "LlamaConfig": {"vocab_size": 9, "n_layer": 1, "n_head": 2, "n_kv_head": 1, "n_embd": 8},
+    "RecurrentEncoderDecoderConfig": {
+        "source_vocab_size": 9, "target_vocab_size": 8, "kind": "gru", "n_embd": 4,
+    },
+    "RecurrentLMConfig": {"vocab_size": 9, "kind": "rnn", "n_embd": 4},
+    "T5Config": {"vocab_size": 9, "n_layer": 1, "n_head": 2, "n_embd": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", module.CONFIGS)
+def test_every_kind_of_model_comes_back(tmp_path, kind):
+    config = getattr(models, module.CONFIGS[kind])
+    sizes = CONFIGS[config.__name__]
+    model = getattr(models, kind)(config(**sizes), rng=1, dtype=np.float64)
+    about = {"kind": kind, "config": model.config.to_dict(), "dtype": "float64"}
+    save_checkpoint(tmp_path, 1, {"model": model.state_dict()}, {"model": about})
+    again, vocabulary, _ = load_model(tmp_path)
+    assert (type(again), again.config, vocabulary) == (type(model), model.config, None)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
+
+
+def test_a_model_of_another_kind_is_named(tmp_path):
+    about = {"model": {"kind": "Mine", "config": None, "dtype": "float32"}}
+    save_checkpoint(tmp_path, 1, {"model": {}}, about)
+    with pytest.raises(ValueError, match="holds a Mine; make one in Python"):
+        load_model(tmp_path)
 
 
 def test_views_are_saved_as_they_look(tmp_path):

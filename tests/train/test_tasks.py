@@ -17,6 +17,7 @@ from task_cases import (
     same,
     t5,
     tagged,
+    texts,
 )
 
 from scratchlm import Tensor, metrics, models

@@ -17,6 +17,7 @@ from .distributions import distribution, histogram
 from .files import save
 from .graph import graph, to_dot
 from .landscapes import optimizer_paths
+from .lattice import lattice
 from .look import style
 from .maps import attention, attention_grid, heatmap
 from .text import legible, token_label
@@ -31,6 +32,7 @@ __all__ = [
     "graph",
     "heatmap",
     "histogram",
+    "lattice",
     "legible",
     "loss_curve",
     "optimizer_paths",

@@ -12,7 +12,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ _ALONE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 def maximum_match(
     text: str,
-    words: Container[str],
+    words: Collection[str],
     *,
     direction: Literal["forward", "backward", "both"] = "forward",
     longest: int | None = None,
@@ -38,8 +38,7 @@ def maximum_match(
         direction: ``"forward"`` from the beginning; ``"backward"`` from the end, which is better in
             Chinese, where the head of a phrase stands last; ``"both"`` takes the one of fewer
             words, then of fewer single characters, then backward.
-        longest: no word is longer; by default as long as the longest of ``words``, which then has
-            to be iterable.
+        longest: no word is longer; by default as long as the longest of ``words``.
 
     Raises:
         ValueError: no such direction.
@@ -47,7 +46,7 @@ def maximum_match(
     Source: Liang 1987 (查词典法); Huang & Zhao 2007 for what it misses.
     """
     if longest is None:
-        longest = words.longest if isinstance(words, Lexicon) else max(map(len, words), default=1)  # type: ignore[call-overload]
+        longest = words.longest if isinstance(words, Lexicon) else max(map(len, words), default=1)
     if direction == "forward":
         found, start = [], 0
         while start < len(text):
@@ -106,6 +105,9 @@ class Lexicon:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.counts)
 
     def __contains__(self, word: object) -> bool:
         return word in self.counts

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ CONFIGS = {
     "RecurrentLM": "RecurrentLMConfig",
     "T5": "T5Config",
 }
+# products of their sizes, each of which is the number of weights in some part of the model
+PARTS = (
+    "vocab_size n_embd", "source_vocab_size n_embd", "target_vocab_size n_embd", "n_types n_embd",
+    "n_layer n_embd", "n_decoder_layer n_embd", "n_layer n_embd n_inner", "num_buckets n_head",
+    "n_decoder_layer n_embd n_inner", "n_layer n_embd n_head head_dim", "num_labels",
+)  # fmt: skip
+# and of those models whose heads make up the width, and whose places have vectors
+SQUARE = ("n_layer n_embd n_embd", "block_size n_embd")
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,19 @@ class Checkpoint:
     path: Path
     arrays: dict[str, dict[str, np.ndarray]]
     state: dict[str, Any]
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """Inside, what is missing or of another kind than a checkpoint's is a ValueError.
+
+        The checksums tell of damage; they do not keep anyone from writing nonsense.
+        """
+        try:
+            yield
+        except KeyError as error:
+            raise ValueError(f"checkpoint {self.path} has no {error}") from error
+        except (ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(f"checkpoint {self.path}: {error}") from error
 
 
 def save_checkpoint(
@@ -147,23 +169,43 @@ def load_model(path: str | Path) -> tuple[Any, Tokenizer | None, dict[str, Any]]
 
     Raises:
         FileNotFoundError, ValueError: as ``load_checkpoint``; or the model is of a kind that cannot
-            be made from its configuration alone.
+            be made from its configuration alone, or of other sizes than the weights.
     """
     from .. import models
 
     checkpoint = load_checkpoint(path)
-    about = checkpoint.state["model"]
-    if about["kind"] not in CONFIGS:
-        raise ValueError(
-            f"load_model: {checkpoint.path} holds a {about['kind']}; make one in Python, then "
-            "model.load_state_dict(load_checkpoint(path).arrays['model'])"
-        )
-    weights = checkpoint.arrays["model"]
-    config = getattr(models, CONFIGS[about["kind"]]).from_dict(about["config"])
-    model = getattr(models, about["kind"])(config, rng=0, dtype=about["dtype"])
-    model.load_state_dict(weights)
-    saved = checkpoint.state.get("vocabulary")
-    return model, tokenizer_from_dict(saved) if saved else None, checkpoint.state
+    with checkpoint.read():
+        about, weights = checkpoint.state["model"], checkpoint.arrays["model"]
+        kind, dtype = about["kind"], about["dtype"]
+        if kind not in CONFIGS:
+            raise ValueError(
+                f"load_model: {checkpoint.path} holds a {kind}; make one in Python, then "
+                "model.load_state_dict(load_checkpoint(path).arrays['model'])"
+            )
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"its weights are of dtype {dtype!r}")
+        config = getattr(models, CONFIGS[kind]).from_dict(about["config"])
+        _check_room(config, sum(array.size for array in weights.values()))
+        model = getattr(models, kind)(config, rng=0, dtype=dtype)
+        model.load_state_dict(weights)
+        saved = checkpoint.state.get("vocabulary")
+        vocabulary = tokenizer_from_dict(saved) if saved else None
+    return model, vocabulary, checkpoint.state
+
+
+def _check_room(config: Any, numbers: int) -> None:
+    """Refuse sizes that no ``numbers`` weights can fill, before memory is asked for.
+
+    Raises:
+        ValueError: a part of the model alone has more.
+    """
+    for names in PARTS if hasattr(config, "head_dim") else PARTS + SQUARE:
+        sizes: list[Any] = [getattr(config, name, None) for name in names.split()]
+        if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > numbers:
+            raise ValueError(
+                f"its configuration says {' × '.join(names.split())} = {math.prod(sizes):,} "
+                f"numbers, the weights are {numbers:,} in all"
+            )
 
 
 def _read(path: Path) -> Checkpoint:

@@ -56,10 +56,21 @@ class TrainConfig:
             raise ValueError("TrainConfig: say when to stop: steps=… or seconds=…")
         if self.patience is not None and not self.eval_every:
             raise ValueError("TrainConfig: patience counts evaluations; give eval_every, too")
+        for name in ("lr", "clip", "warmup", "final_lr", "weight_decay", "seconds"):
+            given = getattr(self, name)
+            if given is None and name == "seconds":
+                continue
+            if isinstance(given, bool) or not isinstance(given, (int, float)):
+                raise TypeError(f"TrainConfig: {name} must be a number, got {given!r}")
         positive = {"lr": self.lr, "clip": self.clip, "seconds": self.seconds}
         for name, limit in positive.items():
             if limit is not None and not 0 < limit < math.inf:
                 raise ValueError(f"TrainConfig: {name}={limit} must be positive")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"TrainConfig: weight_decay={self.weight_decay} must be 0 or more")
+        betas = list(self.betas)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"TrainConfig: betas={self.betas} must be two numbers in [0, 1)")
         for name, share in {"warmup": self.warmup, "final_lr": self.final_lr}.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"TrainConfig: {name}={share} must lie between 0 and 1")

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import math
+import operator
 import os
 import shutil
 import signal
@@ -84,7 +85,7 @@ class Trainer:
         self.out = None if out is None else self.workers.first(lambda: check_writable(out))
         checkpoint = self._checkpoint() if resume else None
         if config is None:
-            config = TrainConfig(**checkpoint.state["config"]) if checkpoint else TrainConfig()
+            config = self._config_of(checkpoint) if checkpoint else TrainConfig()
         self.config = config
         self.task = data if isinstance(data, Task) else NextToken(data, config.length)
         self.task.check(model)
@@ -101,6 +102,7 @@ class Trainer:
         self.best: Best | None = None
         self._best_weights: dict[str, np.ndarray] = {}  # where no folder keeps them
         self._like = next(iter(model.parameters())).data
+        self._losses: list[float] = []  # of the steps since the last line of the log
         self._pressed = threading.Event()  # Ctrl-C
         self._began: float | None = None  # when training would have begun, had it had no break
         if checkpoint is not None:
@@ -235,7 +237,6 @@ class Trainer:
         config = self.config
         self.interrupted = False
         self.model.train()
-        losses: list[float] = []
         since, tokens = time.perf_counter(), self.tokens
         self._began = None
         shown = progress and not self.workers.rank
@@ -251,7 +252,7 @@ class Trainer:
                     loss, norm = self.train_step()
                 except FloatingPointError as error:
                     raise FloatingPointError(self._explain(error)) from error
-                losses.append(loss)
+                self._losses.append(loss)
                 if self._began is None:  # the first step compiles the kernels: no training time
                     since, tokens = time.perf_counter(), self.tokens
                     self._began = since - self.elapsed
@@ -263,12 +264,12 @@ class Trainer:
                         rate["tokens_per_second"] = round((self.tokens - tokens) / (now - since))
                     since, tokens = now, self.tokens
                     self._log(
-                        loss=float(np.mean(losses)),
+                        loss=float(np.mean(self._losses)),
                         gradient_norm=norm,
                         lr=self.optimizer.param_groups[0]["lr"],
                         **rate,
                     )
-                    losses.clear()
+                    self._losses.clear()
                 show(loss)
                 if config.eval_every and self.step % config.eval_every == 0:
                     self._evaluate()
@@ -388,6 +389,7 @@ class Trainer:
             },
             "config": dataclasses.asdict(self.config),
             "elapsed": self.elapsed,
+            "losses": self._losses,
             "best": self.best and dataclasses.asdict(self.best),
             "rng": self.rng.bit_generator.state,
             "model_rng": model_rng,
@@ -413,8 +415,19 @@ class Trainer:
         folder = self.out
         return self.workers.first(lambda: load_checkpoint(folder))
 
+    def _config_of(self, checkpoint: Checkpoint) -> TrainConfig:
+        with checkpoint.read():
+            return TrainConfig(**checkpoint.state["config"])
+
     def _resume(self, checkpoint: Checkpoint) -> None:
         assert self.out is not None
+        with checkpoint.read():
+            self._take_over(checkpoint)
+        log, step = self.out / LOG, self.step
+        # what was logged after the checkpoint will be done, and logged, again
+        self.history = self.workers.first(lambda: _cut_log(log, step))
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         ours, saved = type(self.task).__name__, state.get("task", NextToken.__name__)
         if ours != saved:
@@ -434,19 +447,19 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]  # options are the config's, not saved
         self.model.load_state_dict(checkpoint.arrays["model"])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step = state["step"]
+        self.step = operator.index(state["step"])
         others = state.get("other_processes_rng", [])
         states = [state["model_rng"], *others]
         own = self.workers.rank
         self.model.load_rng_state(states[own] if own < len(states) else self._own_rng())
         self.rng.bit_generator.state = state["rng"]
         self.task.load_state_dict(state["data"].get("state", {}))
-        self.elapsed = state["elapsed"]
-        if state.get("best"):
-            self.best = Best(**state["best"])
-        log, step = self.out / LOG, self.step
-        # what was logged after the checkpoint will be done, and logged, again
-        self.history = self.workers.first(lambda: _cut_log(log, step))
+        self.elapsed = float(state["elapsed"])
+        self._losses = [float(loss) for loss in state.get("losses", [])]
+        best = state.get("best")
+        if best is not None:
+            step, since = operator.index(best["step"]), operator.index(best["since"])
+            self.best = Best(step, float(best["validation_loss"]), since)
 
     def _begin(self, out: Path, overwrite: bool) -> None:
         former = checkpoints(out)
@@ -497,7 +510,7 @@ def _cut_log(log: Path, until: int) -> list[Record]:
     records: list[Record] = []
     if log.exists():
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # no record
                 record = json.loads(line)
                 if record["step"] <= until:
                     records.append(record)

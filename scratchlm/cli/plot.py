@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..text import Tokenizer
 
 LONGEST = 32  # tokens of a text that the model writes itself
+NO_METRIC = ("step", "seconds", "loss", "validation_loss", "best_step", "best_validation_loss")
+LAST = ("gradient_norm", "lr", "tokens_per_second")  # of the training itself, not of its task
 
 
 def plot(
@@ -37,40 +39,77 @@ def plot(
     ] = None,
 ) -> None:
     """Draw what a trained model attends to while it reads a text, and how its loss fell."""
-    from ..interpret import attention_maps
-    from ..plot import attention, attention_grid, save
+    from ..plot import save
     from ..train import load_model
 
-    model, vocabulary, _ = load_model(checkpoint)
+    model, vocabulary, state = load_model(checkpoint)
     if vocabulary is None:
         fail(f"{checkpoint} has no vocabulary", why="it was not made by `scratchlm train`")
     log = _log_of(checkpoint)
     folder = out or (log.parent if log else checkpoint) / "plots"
 
-    ids = _written(model, vocabulary) if text is None else vocabulary.encode(text)
+    ids = _read(model, vocabulary, text)
+    if ids is None:
+        why = f"{type(model).__name__} has none that one text alone would show"
+        if text is not None or head is not None:
+            fail(f"no attention maps: {why}", fix="leave out --text and --head")
+        console.print(f"[dim]no attention maps: {why}[/]")
+    else:
+        drawn, name = _attention(model, vocabulary, ids, head)
+        _say(save(drawn, folder / name), "row: a token; column: how much it looks at each one")
+
+    records = _records(log) if log else []
+    sizes = model.config.to_dict()
+    classes = sizes.get("target_vocab_size") or sizes.get("vocab_size") or len(vocabulary)
+    drawn = _loss_curve(records, len(state["labels"]) if "labels" in state else classes)
+    if drawn is None:
+        console.print("[dim]no loss curve: nothing is logged beside this checkpoint[/]")
+    else:
+        if state.get("task") == "Classification":
+            drawn.set_ylabel("loss (nats per text)")
+        _say(save(drawn, folder / "loss.png"), "how the loss fell")
+    drawn = _metric_curves(records)
+    if drawn is not None:
+        _say(save(drawn, folder / "metrics.png"), "what else was measured")
+
+
+def _read(model: Any, vocabulary: Tokenizer, text: str | None) -> Any:
+    """The ids to draw the attention of; None for a model that has none, or reads two texts."""
+    from ..models import BERT, GPT, Llama
+    from ..models.bert import Head
+
+    if isinstance(model, BERT | Head):
+        if text is None:
+            text = "one and two make three"
+        ids = vocabulary.inputs(text)[0] if hasattr(vocabulary, "inputs") else None
+    elif isinstance(model, GPT | Llama):
+        ids = _written(model, vocabulary) if text is None else vocabulary.encode(text)
+    else:
+        return None
+    if ids is None:
+        return None
     longest = model.config.block_size
     if not 1 <= len(ids) <= longest:
         fail(
             f"--text has {len(ids)} tokens, the model reads 1 to {longest} at a time",
             fix="give it less text" if len(ids) else "give it some text",
         )
+    return ids
+
+
+def _attention(model: Any, vocabulary: Any, ids: Any, head: str | None) -> tuple[Any, str]:
+    """The picture of all heads, or of one; and the name of its file."""
+    from ..interpret import attention_maps
+    from ..plot import attention, attention_grid
+
     maps = attention_maps(model, ids)
     tokens = [vocabulary.token(int(i)) for i in ids]
     if head is None:
-        drawn: Any = attention_grid(maps, tokens)
-        path = save(drawn, folder / "attention.png")
-    else:
-        layer, number = _chosen(head, len(maps), len(maps[0]))
-        title = f"layer {layer}, head {number}"
-        drawn = attention(maps[layer][number], tokens, title=title)
-        path = save(drawn, folder / f"attention-{layer}.{number}.png")
-    _say(path, "row: a token; column: how much it looks at each one before it")
-
-    drawn = _loss_curve(log, len(vocabulary)) if log else None
-    if drawn is None:
-        console.print("[dim]no loss curve: nothing is logged beside this checkpoint[/]")
-    else:
-        _say(save(drawn, folder / "loss.png"), "how the loss fell")
+        return attention_grid(maps, tokens), "attention.png"
+    layer, number = _chosen(head, len(maps), len(maps[0]))
+    title = f"layer {layer}, head {number}"
+    drawn = attention(maps[layer][number], tokens, title=title)
+    return drawn, f"attention-{layer}.{number}.png"
 
 
 def _say(path: Path, words: str) -> None:
@@ -112,23 +151,41 @@ def _log_of(checkpoint: Path) -> Path | None:
     return next((p for f in (checkpoint, checkpoint.parent) if (p := f / LOG).is_file()), None)
 
 
-def _loss_curve(log: Path, vocabulary: int) -> Any:
-    """The picture of a log; None if it holds no loss yet."""
-    from ..plot import loss_curve
-
+def _records(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log; the last one may be cut off by a crash."""
     records = []
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             records.append(json.loads(line))
-        except ValueError:  # the last line, cut off by a crash
+        except ValueError:
             continue
+    return records
 
-    def curve(key: str) -> tuple[list[int], list[float]] | None:
-        found = [r for r in records if key in r]
-        return ([r["step"] for r in found], [r[key] for r in found]) if found else None
 
-    train = curve("loss")
+def _curve(records: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]] | None:
+    found = [r for r in records if isinstance(r.get(key), (int, float))]
+    return ([r["step"] for r in found], [r[key] for r in found]) if found else None
+
+
+def _loss_curve(records: list[dict[str, Any]], classes: int) -> Any:
+    """The picture of the losses in a log; None if it holds none yet."""
+    from ..plot import loss_curve
+
+    train = _curve(records, "loss")
     if train is None:
         return None
-    chance = {"chance": math.log(vocabulary)}
-    return loss_curve(train, curve("validation_loss"), baselines=chance)
+    chance = {"chance": math.log(classes)}
+    return loss_curve(train, _curve(records, "validation_loss"), baselines=chance)
+
+
+def _metric_curves(records: list[dict[str, Any]]) -> Any:
+    """The picture of all other numbers that a log holds for several steps, of a task first."""
+    from ..plot import metric_curves
+
+    names = dict.fromkeys(key for record in records for key in record if key not in NO_METRIC)
+    found = {name: _curve(records, name) for name in sorted(names, key=LAST.__contains__)}
+    drawn = {name: curve for name, curve in found.items() if curve is not None}
+    if not drawn:
+        return None
+    above_0 = {name for name, (_, values) in drawn.items() if min(values) > 0}
+    return metric_curves(drawn, logarithmic={"gradient_norm"} & above_0)

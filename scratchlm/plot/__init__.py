@@ -12,7 +12,7 @@ matplotlib is loaded by the first call, and pyplot never.
 from __future__ import annotations
 
 from .classes import confusion_matrix
-from .curves import gradcheck_curve, gradient_flow, loss_curve, schedule
+from .curves import gradcheck_curve, gradient_flow, loss_curve, metric_curves, schedule
 from .distributions import distribution, histogram
 from .files import save
 from .graph import graph, to_dot
@@ -35,6 +35,7 @@ __all__ = [
     "lattice",
     "legible",
     "loss_curve",
+    "metric_curves",
     "optimizer_paths",
     "save",
     "schedule",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..backend import to_host
 from ..tensor import Tensor
 from ._arrays import numbers
-from .look import COLORS, LABEL, PALE, TICK, cycle, drawing, legend, name_axes, new_axes
+from .look import COLORS, INK, LABEL, PALE, TICK, TITLE, cycle, drawing, legend, name_axes, new_axes
 
 Curve = Any  # losses, or the pair (steps, losses)
 
@@ -72,6 +73,68 @@ def loss_curve(
         right.set_ylabel("perplexity", fontsize=LABEL)
     name_axes(ax, title, "step", "loss (nats per token)")
     return ax
+
+
+@drawing
+def metric_curves(
+    metrics: Mapping[str, Curve],
+    *,
+    logarithmic: Collection[str] = (),
+    columns: int = 2,
+    title: str | None = None,
+) -> Any:
+    """A small panel for each metric, against the same steps. Returns the Figure.
+
+    What is measured in different units shares no axis. A metric whose values are all shares, from 0
+    to 1, and not tiny, is drawn on all of that scale, so that panels compare.
+
+    Args:
+        metrics: name → values, one for each step from 0; or ``(steps, values)``.
+        logarithmic: the names of those with a logarithmic scale.
+        columns: panels side by side.
+        title: written above.
+
+    Raises:
+        ValueError: no metric, one without values, NaN or infinite values, steps and values of
+            different length, a logarithmic scale for what is not above 0, columns below 1.
+    """
+    from matplotlib.figure import Figure
+
+    if not metrics:
+        raise ValueError("plot.metric_curves: there is no metric to draw")
+    if columns < 1:
+        raise ValueError(f"plot.metric_curves: columns={columns!r} must be 1 or more")
+    curves = {name: _curve(v, f"plot.metric_curves: {name}") for name, v in metrics.items()}
+    last = max(float(steps.max(initial=0)) for steps, _ in curves.values())
+    columns = min(columns, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.4 * columns + 0.4, 2.1 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for ax, (name, (steps, values)), color in zip(
+        axes, curves.items(), itertools.cycle(COLORS), strict=False
+    ):
+        ax = new_axes(ax, "metric_curves")
+        if not len(values):
+            raise ValueError(f"plot.metric_curves: {name} has no values")
+        ax.plot(steps, values, color=color, linewidth=1.4, **_dot(values))
+        ax.set_xlim(-0.02 * last, 1.02 * last or 1)
+        if name in logarithmic:
+            if values.min() <= 0:
+                raise ValueError(
+                    f"plot.metric_curves: {name} falls to {values.min():g}, which a logarithmic "
+                    "scale can not show"
+                )
+            ax.set_yscale("log")
+        elif values.min() >= 0 and 0.1 <= values.max() <= 1:
+            ax.set_ylim(0, 1.02)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        name_axes(ax, name.replace("_", " "), "step")
+    for ax in axes[len(curves) :]:
+        ax.remove()
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE, color=INK)
+    return figure
 
 
 @drawing

@@ -18,6 +18,35 @@ def lines(ax):
     return {line.get_label(): np.asarray(line.get_data(), float) for line in ax.lines}
 
 
+def test_metric_curves_have_a_panel_each():
+    metrics = {"accuracy": [0.1, 0.4, 0.7], "lr": ([0, 5], [1e-3, 1e-4]), "steps_per_second": [9]}
+    figure = plot.metric_curves(metrics, logarithmic={"lr"}, title="a run")
+    a, b, c = figure.axes
+    assert [ax.get_title("left") for ax in (a, b, c)] == ["accuracy", "lr", "steps per second"]
+    assert list(b.lines[0].get_xdata()) == [0, 5]
+    assert list(a.lines[0].get_ydata()) == [0.1, 0.4, 0.7]
+    assert a.get_ylim() == (0, 1.02)  # a share, on the scale of shares
+    assert b.get_yscale() == "log"
+    assert a.get_xlim() == b.get_xlim() == c.get_xlim()
+    assert len(plot.metric_curves(metrics, columns=3).axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metrics": {}}, "there is no metric"),
+        ({"metrics": {"f1": []}}, "f1"),
+        ({"metrics": {"f1": [0.0, math.nan]}}, "f1"),
+        ({"metrics": {"f1": ([1], [1, 2])}}, "1 steps, but 2"),
+        ({"metrics": {"lr": [0.0, 1.0]}, "logarithmic": {"lr"}}, "falls to 0, which"),
+        ({"metrics": {"lr": [1.0]}, "columns": 0}, "columns=0"),
+    ],
+)
+def test_metrics_that_can_not_be_drawn(options, words):
+    with pytest.raises(ValueError, match=words):
+        plot.metric_curves(**options)
+
+
 def test_loss_curve_draws_both_curves_and_the_baselines():
     ax = plot.loss_curve([3.0, 2.0, 1.5], ([0, 2], [3.1, 1.9]), baselines={"bigram": 2.46})
     drawn = lines(ax)

@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,27 @@ def test_ctrl_c_in_one_process_stops_all_after_the_same_step(tmp_path):
     ((_, ranks),) = train(tmp_path, 2, ["tags"], happens, steps=50, eval_every=0)
     assert [(r["step"], r["interrupted"]) for r in ranks] == [(3, True)] * 2
     assert load_checkpoint(tmp_path / "tags" / "run").state["step"] == 3
+
+
+@needs_mpi
+def test_ctrl_c_in_the_terminal_saves_and_says_how_to_go_on(tmp_path):
+    text, out = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("\n\n".join(f"{i} and {i} is {2 * i}." for i in range(300)), encoding="utf-8")
+    sizes = ["--layers", "1", "--heads", "2", "--width", "8", "--length", "8", "--save-every", "5"]
+    command = [MPIEXEC, "-n", "2", sys.executable, "-m", "scratchlm", "train", text, "--out", out]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*map(str, command), *sizes, "--steps", "100000"], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        end = time.monotonic() + 60
+        while not checkpoints(out) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    step = load_checkpoint(out).state["step"]
+    assert f"Stopped after step {step}; all is saved" in said
+    assert said.count("train --resume --out") == 1
 
 
 @needs_mpi

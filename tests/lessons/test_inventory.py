@@ -72,7 +72,7 @@ def test_what_is_printed_is_in_the_index(name):
 
 
 def test_every_lesson_of_the_first_four_parts_is_in_the_inventory():
-    assert [int(each[:2]) for each in LESSONS] == list(range(1, 29))
+    assert {int(each[:2]) for each in LESSONS} >= set(range(1, 29))
     assert {each.name for each in all_lessons() if each.number <= 28} <= set(LESSONS)
 
 

@@ -1,10 +1,12 @@
 """Conversations as text and as ids. (transformers' own rendering: tests/parity/test_chat.py.)"""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.text import BPE, ChatTemplate
+from scratchlm.text import BPE, ChatTemplate, load_tokenizer
 
 TOKENIZER = BPE.train(
     "system user assistant \n hello there, what is it? " * 5,
@@ -123,3 +125,47 @@ def test_what_is_no_conversation(messages, error, words):
 def test_a_tokenizer_without_the_marks():
     with pytest.raises(ValueError, match=r"has no token <\|im_start\|> or"):
         ChatTemplate().encode(HELLO, BPE.train("hello", 260))
+
+
+def test_damaged_gguf_files(tmp_path):
+    """The vocabulary and the template of a file: a clear error, or what works."""
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    ids = TOKENIZER.vocabulary | TOKENIZER.added.ids
+    writer.add_token_list(sorted(ids, key=ids.__getitem__))
+    writer.add_token_types([3 if i < 2 else 1 for i in range(len(TOKENIZER))])
+    writer.add_token_merges([f"{a} {b}" for a, b in TOKENIZER.merges])
+    writer.add_eos_token_id(1)
+    writer.add_chat_template(SMOLLM2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    whole = load_tokenizer(path)
+    assert whole.encode("what is it?<|im_end|>").tolist() == [
+        *TOKENIZER.encode("what is it?<|im_end|>")
+    ]
+    assert whole.eos_id == 1
+    assert ChatTemplate.from_jinja(whole.chat_template) == ChatTemplate("You help.")
+    good, rng, refused = path.read_bytes(), random.Random(0), list[str]()
+    for _ in range(150):
+        raw, place = bytearray(good), rng.randrange(len(good))
+        way = rng.randrange(3)
+        if way == 0:
+            del raw[place:]
+        elif way == 1:
+            raw[place : place + 8] = bytes(rng.choice((0, 127, 128, 255)) for _ in range(8))
+        else:
+            raw[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(raw)
+        try:
+            tokenizer = load_tokenizer(path)
+            template = ChatTemplate.from_jinja(tokenizer.chat_template or "")
+            template.encode(TALK, tokenizer)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 75
+    assert max(map(len, refused)) < len(str(path)) + 300

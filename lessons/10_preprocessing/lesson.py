@@ -2,7 +2,7 @@
 # # 10 · Preprocessing · 文本预处理
 #
 # Before a model reads a text, somebody has washed it, cut it, and thrown parts of it away. Chinese
-# has no blanks between its words: where does a word end? And three articles advise to throw away
+# has no blanks between its words: where does a word end? And two articles advise to throw away
 # stop words and endings. It makes every number look better. This lesson sends the bill.
 
 # %% [markdown]
@@ -541,7 +541,7 @@ assert 0.5 < shares[2] < 0.7
 #
 # Three readings of it: without stop words (D4), without stop words and marks (D2), stems instead of
 # words (D4). One trigram model for all, with absolute discounting (lesson 12 has more of that), in
-# twelve lines. A row is a few contexts, the longest first, and what came. $V$ is the vocabulary of
+# a few lines. A row is a few contexts, the longest first, and what came. $V$ is the vocabulary of
 # both parts, and nobody has to spell an unknown word.
 
 

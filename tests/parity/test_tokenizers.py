@@ -34,6 +34,10 @@ anything = (
     st.text(st.characters(exclude_categories=["Cs"]))  # UTF-8 has no halves of surrogate pairs
     | st.text("ab 's\n\r\t 12你好é.,'SſsLlDdΣ\u0301\u3000\x1c\x85")
     | st.lists(st.sampled_from(["<|endoftext|>", "[MASK]", "low", " ", "1", "你"])).map("".join)
+    # parts of code and of emoji: tones, joiners, flags, variation selectors
+    | st.lists(st.sampled_from([*" \n\t(){}[]=:#'", "  ", "def", "f'{x!r}'", "0xFF", "->", "_a1"]))
+    .map("".join)
+    | st.lists(st.sampled_from([*"👩👧👍🏿🏽🇨🇳❤☺\u200d\ufe0f", " "])).map("".join)
     | st.binary().map(lambda raw: raw.decode("utf-8", "replace"))
 )  # fmt: skip
 

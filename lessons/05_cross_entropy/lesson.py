@@ -125,7 +125,7 @@ assert abs(accuracy(once) - accuracy(twice)) < 0.002
 # |---|---|---|
 # | $x$ | `logits`, the scores | $[N, C]$, or $[B, T, C]$ with $N = B T$ |
 # | $t$ | `target`, the right classes | $[N]$, integers from 0 to $C - 1$ |
-# | $q = \mathrm{softmax}(x)$ | `q` | $[N, C]$, each row sums to 1 |
+# | $q = \mathrm{softmax}(x)$ | `q` | $[N, C]$, each row sums to one |
 # | $p$ | `one_hot` | $[N, C]$, one 1 in each row |
 # | $l_n$ | | $[N]$, the loss of row $n$ |
 # | $L$ | `loss` | one number |

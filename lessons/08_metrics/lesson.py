@@ -378,8 +378,8 @@ assert abs(weight * everything.precision + (1 - weight) * everything.recall - ev
 # %% [markdown]
 # ### Step 2: why it cannot be trained on
 #
-# A model gives $p_i$, the probability that sample $i$ is spam. Says it spam where $p_i \ge 1/2$, then
-# tp and $c$ are counts of samples beyond a threshold. Move $p_i$ a little, and no count changes: the
+# A model gives $p_i$, the probability that sample $i$ is spam. If it says spam where $p_i \ge 1/2$,
+# then tp and $c$ are counts of samples beyond a threshold. Move $p_i$ a little, and no count changes: the
 # derivative is 0. Move it over the threshold, and F1 jumps. BLEU is the same: it counts n-grams of
 # the likeliest words.
 

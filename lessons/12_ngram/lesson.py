@@ -35,7 +35,7 @@ known = exercises(12)
 #
 # Python's help texts, letter by letter; a tenth is kept back. The model looks at the last four
 # letters, finds every place of the training text where they stand, and takes the shares of what
-# came next. On the text it was counted on, it wavers among two letters. How well does it do on the
+# came next. On the text it was counted on, it wavers between two letters. How well does it do on the
 # part that was kept back?
 
 # %%

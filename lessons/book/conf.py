@@ -5,7 +5,7 @@ from pathlib import Path
 from docutils import nodes
 
 from scratchlm.lessons.book import assemble, shown_number
-from scratchlm.lessons.math import mathml
+from scratchlm.lessons.math import mathml, together
 
 project = "scratchlm"
 author = "the scratchlm authors"
@@ -20,6 +20,7 @@ nb_execution_mode = "off"  # `assemble` has run them, in parallel, and keeps wha
 nb_merge_streams = True
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "scratchlm"
 html_static_path = ["_static"]
 html_extra_path = ["extra"]  # the notebooks and exercises that the pages offer
@@ -43,7 +44,14 @@ def visit_math(translator, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
+def keep_together(app, name, template, context, doctree) -> None:
+    """A formula and the punctuation around it stay in one line."""
+    if "body" in context:
+        context["body"] = together(context["body"])
+
+
 def setup(app) -> None:
     """Let Sphinx call it."""
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.config.html_math_renderer = "mathml"
+    app.connect("html-page-context", keep_together)

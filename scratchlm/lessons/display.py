@@ -266,7 +266,10 @@ def _image(figure: Output, *, hidden: bool = False) -> str:
     data = base64.b64encode(figure.png).decode()
     words = escape(figure.text, quote=True)
     value = f' data-value="{escape(figure.value, quote=True)}"' if figure.value else ""
-    style = f"max-width: 100%{'; display: none' if hidden else ''}"
+    # a page may say what part of its size a figure keeps on a phone, so that its words are legible
+    pixels = int.from_bytes(figure.png[16:20], "big")
+    style = f"max-width: 100%; min-width: calc(var(--least, 0) * {pixels}px)"
+    style += "; display: none" if hidden else ""
     source = f"data:image/png;base64,{data}"
     return f'<img class="figure" style="{style}"{value} alt="{words}" src="{source}">'
 

@@ -40,15 +40,80 @@ def tree(latex: str, *, block: bool) -> Any:
 
 
 def mathml(latex: str, *, block: bool = False) -> str:
-    """MathML, with the LaTeX as its label for who cannot see it."""
+    """MathML, with the LaTeX as its label for who cannot see it.
+
+    A formula on lines of its own may be wider than a phone, and browsers do not break MathML. So it
+    is cut in pieces where paper breaks it, before a relation or a sign and after a gap, and the
+    pieces flow like words.
+    """
     from xml.etree import ElementTree as ET
 
     element = tree(latex.strip(), block=block)
     element.set("aria-label", latex.strip())
     for row in list(element.iter()):
         _space_functions(row)
+        _pair_bars(row)
+    if block and len(pieces := _pieces(element)) > 1:
+        attributes = {"class": "pieces", "role": "math", "aria-label": latex.strip()}
+        element = element.makeelement("div", attributes)
+        for after_gap, piece in pieces:
+            if after_gap:
+                element.append(element.makeelement("span", {}))
+            element[-1].append(piece)
     text = ET.tostring(element, "unicode")
     return text.replace("&amp;#x", "&#x")  # latex2mathml has escaped its characters already
+
+
+def _pair_bars(row: Any) -> None:
+    """The bars of ``|x|`` are brackets, and a browser takes them for signs between two numbers."""
+    bars = [child for child in row if _tag(child) == "mo" and _text(child) in ("|", "‖")]
+    for index, bar in enumerate(bars if len(bars) % 2 == 0 else ()):
+        bar.set("form", ("prefix", "postfix")[index % 2])
+
+
+_OPERANDS = [*")]}|‖!′…⋯"]  # operators that a sign can follow
+_BREAKS = [*"=≈≠<>≤≥≪≫∝∼≡≜←→↦⇐⇒⇔⟸⟹⟺"]
+
+
+def _pieces(formula: Any) -> list[tuple[bool, Any]]:
+    """The formula cut where no bracket is open, and of each piece, whether a gap is before it."""
+    groups: list[tuple[bool, list[Any]]] = [(True, [])]
+    depth, bars, operand = 0, 0, False
+    for child in list(formula[0]):
+        text, tag = _text(child), _tag(child)
+        cut = depth == 0 and bars % 2 == 0
+        if cut and operand and tag == "mo" and (text in _BREAKS or text in _SIGNS):
+            child.set("form", "infix")  # the first sign of a row would be taken for a minus
+            groups.append((False, []))
+        groups[-1][1].append(child)
+        if cut and tag == "mspace" and child.get("width") in ("1em", "2em"):
+            groups.append((True, []))
+        if tag == "mo":
+            depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
+            bars += text in ("|", "‖")
+        operand = tag not in ("mo", "mspace") or text in _OPERANDS
+    made = []
+    for after_gap, group in groups:
+        if group:
+            attributes = {"xmlns": formula.get("xmlns"), "displaystyle": "true"}
+            piece = formula.makeelement(formula.tag, attributes)
+            piece.append(piece.makeelement("mrow", {}))
+            piece[0].extend(group)
+            made.append((after_gap, piece))
+    return made
+
+
+_INLINE = re.compile(r'((?:&\w+;|[^\s<>\w&;])*)(<math [^>]*display="inline".*?</math>)'
+                     r"((?:&\w+;|[^\s<>\w&])*)", re.DOTALL)  # fmt: skip
+
+
+def together(page: str) -> str:
+    """HTML in which no line begins with the full stop that belongs to a formula, or ends with the
+    bracket before one: a browser may break a line on either side of a formula.
+    """
+    return _INLINE.sub(
+        lambda m: f'<span class="together">{m[0]}</span>' if m[1] or m[3] else m[0], page
+    )
 
 
 def _space_functions(row: Any) -> None:

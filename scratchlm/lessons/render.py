@@ -120,7 +120,7 @@ def page(lesson: Lesson, cells: list[Cell]) -> str:
     body = []
     for cell in labeled(cells, lesson):
         if cell.kind == "markdown":
-            body.append(reader.render(cell.text))
+            body.append(math.together(reader.render(cell.text)))
             continue
         shown = [display.to_html(display.Output("code", cell.text))]
         shown += [f'<div class="output">{display.to_html(each)}</div>' for each in cell.outputs]
@@ -161,12 +161,23 @@ math {{
     "DejaVu Math TeX Gyre", "Noto Sans Math", math;
 }}
 .math.block {{ display: flex; flex-direction: row-reverse; align-items: center; gap: 1em; }}
-.math.block math {{ flex: 1 1 auto; min-width: 0; }}
+.math.block > math, .math.block > .pieces {{ flex: 1 1 auto; min-width: 0; }}
 .number {{ flex: none; opacity: .6; }}
-math[display=block] {{ margin: 1em 0; padding: .3em 0; font-size: 1.15em; overflow: auto hidden; }}
+math[display=block], .pieces {{
+  margin: 1em 0; padding: .3em 0; font-size: 1.15em; overflow: auto hidden;
+}}
 math[display=block] mtable {{ math-style: normal; }}
-mtd[columnalign=right] {{ text-align: -webkit-right; }}
-mtd[columnalign=left] {{ text-align: -webkit-left; }}
+mtd[columnalign=right] {{ text-align: -webkit-right; padding-right: 0; }}
+mtd[columnalign=left] {{ text-align: -webkit-left; padding-left: 0; }}
+.pieces {{ text-align: center; line-height: 1.6; }}
+.pieces > span {{ display: inline-block; }}
+.pieces math {{ padding-block: .2em; }}
+.together {{ white-space: nowrap; }}
+@media (max-width: 30em) {{
+  math[display=block], .pieces {{ font-size: 1em; }}
+  .slider .frames {{ overflow-x: auto; }}
+  img.figure {{ --least: .36; }}
+}}
 img.figure {{ background: white; border-radius: 6px; }}
 {light}
 @media (prefers-color-scheme: dark) {{ {dark} }}

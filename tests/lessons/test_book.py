@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -93,13 +94,63 @@ CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 
 def dom(address):
     """The page as a browser has it, after its scripts have run for five seconds of its own time."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000",
+               "--allow-file-access-from-files"]  # fmt: skip
     done = subprocess.run(
         [CHROME, *options, "--dump-dom", address],
         capture_output=True, text=True, encoding="utf-8", timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# What is wrong with a page on a phone, in light and in dark: what makes the whole page scroll
+# sideways, formulas not understood, images that did not load, text too faint to read.
+LOOK = """
+const seen = e => getComputedStyle(e).visibility !== 'hidden' && e.getClientRects().length;
+const numbers = text => text.match(/[\\d.]+/g).map(Number);
+const over = ([r, g, b, a = 1], under) => [r, g, b].map((x, i) => x * a + under[i] * (1 - a));
+const linear = x => x < 0.04 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+const share = [0.2126, 0.7152, 0.0722];
+const light = rgb => rgb.reduce((sum, x, i) => sum + linear(x / 255) * share[i], 0.05);
+function parents(e) { return e ? [...parents(e.parentElement), e] : []; }
+function look(page, theme) {
+  page.body.dataset.theme = theme;
+  const found = [], width = page.documentElement.clientWidth, view = page.defaultView;
+  const style = e => view.getComputedStyle(e);
+  for (const e of page.querySelectorAll('.content *')) {
+    const box = e.getBoundingClientRect(), words = e.textContent.trim().slice(0, 20);
+    const inside = parents(e.parentElement).some(a => a.closest('article')
+      && style(a).overflowX === 'auto' && a.getBoundingClientRect().right <= width + 1);
+    if (seen(e) && box.right > width + 1 && !inside) found.push(`wide: ${e.tagName} ${words}`);
+    if (e.localName === 'merror') found.push(`formula: ${words}`);
+    if (e.tagName === 'IMG' && !e.naturalWidth) found.push(`image: ${e.alt}`);
+    const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!text || !seen(e) || ['STYLE', 'SCRIPT'].includes(e.tagName)) continue;
+    let below = [255, 255, 255], ink = numbers(style(e).color);
+    for (const a of parents(e)) below = over(numbers(style(a).backgroundColor), below);
+    const [dim, bright] = [light(over(ink, below)), light(below)].sort((a, b) => a - b);
+    if (bright / dim < 4.5) found.push(`faint in ${theme}: ${words}`);
+  }
+  return found;
+}
+addEventListener('load', () => {
+  const page = document.querySelector('iframe').contentDocument;
+  page.head.insertAdjacentHTML('beforeend', '<style>* { transition: none !important }</style>');
+  const found = ['light', 'dark'].flatMap(theme => look(page, theme));
+  document.body.innerHTML = `<pre>${JSON.stringify([...new Set(found)])}</pre>`;
+});
+"""
+
+
+def faults(page, folder):
+    """What :data:`LOOK` finds on a page that is 390 pixels wide."""
+    frame = f'<iframe src="{page.as_uri()}" width="390" height="844" style="border: 0"></iframe>'
+    file = folder / "look.html"
+    file.write_text(f"<!doctype html><script>{LOOK}</script><body>{frame}", encoding="utf-8")
+    return json.loads(
+        unescape(re.search("<body><pre>(.*?)</pre>", dom(file.as_uri()), re.DOTALL)[1])
+    )
 
 
 def search(out, word):
@@ -123,7 +174,8 @@ def test_book_is_built_with_results_and_without_a_network(lesson, tmp_path):
 
     text = (out / "pages" / "01_scale.html").read_text(encoding="utf-8")
     for piece in ("<mfrac>", "the hook is 0.5", 'alt="a line that rises to two"', "By hand",
-                  "costs $3 and $4", '<input type="range"', ">(1.1)</a>"):  # fmt: skip
+                  "costs $3 and $4", '<input type="range"', ">(1.1)</a>",
+                  '<div class="pieces"', '</math>,</span>'):  # fmt: skip
         assert piece in text
     assert "Scaling" in (out / "index.html").read_text(encoding="utf-8")
     terms = (out / "glossary.html").read_text(encoding="utf-8")
@@ -151,6 +203,18 @@ def test_book_is_built_with_results_and_without_a_network(lesson, tmp_path):
     assert "glossary" in found
 
     if CHROME is not None:
+        for name in ("index", "glossary", "formulas", "search", "pages/01_scale"):
+            assert faults(out / f"{name}.html", tmp_path) == [], name
+        whole = text.replace("the hook is 0.5", '<b style="color: #777">dim</b>').replace(
+            "<h1>", '<div style="width: 600px">broad</div><merror>E</merror><img alt="I"><h1>', 1
+        )
+        planted = out / "pages" / "planted.html"
+        planted.write_text(whole, encoding="utf-8")
+        assert faults(planted, tmp_path) == [
+            "wide: DIV broad", "formula: E", "image: I", "faint in light: dim", "faint in dark: dim"
+        ]  # fmt: skip
+        planted.unlink()
+
         assert search(out, "scale")[0] == "pages/01_scale.html"
         assert "glossary.html" in search(out, "缩放")
         assert search(out, "nonsense") == []
@@ -201,6 +265,28 @@ def test_a_term_of_two_lessons_stands_once(lesson):
 @pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
 def test_every_recap_has_its_terms(lesson):
     assert not lesson.complete or len(book.terms(lesson)) >= 3
+
+
+def as_typed(text):
+    """Formulas that Markdown did not take for such: it shows their dollars."""
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    markdown_it = pytest.importorskip("markdown_it")
+    reader = markdown_it.MarkdownIt("commonmark").enable("table")
+    reader.use(dollarmath_plugin, double_inline=True, allow_digits=False)
+    words = [c for token in reader.parse(text) for c in token.children or () if c.type == "text"]
+    return [found for each in words for found in re.findall(r"\$[^$]+\$", each.content)]
+
+
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
+def test_no_formula_is_shown_as_it_was_typed(lesson):
+    pytest.importorskip("mdit_py_plugins", reason="comes with the dependency group `book`")
+    for cell in page.read_cells(lesson.folder / "lesson.py") if lesson.complete else ():
+        if cell.kind == "markdown":
+            assert as_typed(cell.text) == [], f"line {cell.line}"
+    assert as_typed("$3 and $4 are prices, $x$ is none") == []
+    # one that begins a paragraph or a cell that ends with a digit is taken for a price
+    assert as_typed("| a |\n|---|\n| $x$, which is 1 |") == ["$x$"]
 
 
 def test_every_formula_of_the_index_is_on_the_formula_page():

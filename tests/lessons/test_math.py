@@ -69,6 +69,63 @@ def test_every_formula_of_the_index(latex):
         ET.fromstring(math.mathml(latex, block=block).replace("&=", "&amp;="))  # well-formed
 
 
+@pytest.mark.parametrize("latex", FORMULAS)
+def test_a_formula_in_pieces_is_the_formula(latex):
+    def leaves(text):
+        return [(e.tag, e.text) for e in ET.fromstring(text).iter() if len(e) == 0]
+
+    whole = ET.tostring(math.tree(latex, block=True), "unicode").replace("&amp;#x", "&#x")
+    made = math.mathml(latex, block=True)
+    spaces = ("{http://www.w3.org/1998/Math/MathML}mspace", None)
+    names = [each for each in leaves(made) if each != spaces]
+    assert names == [each for each in leaves(whole) if each != spaces]
+    assert made.count("aria-label") == 1
+
+
+@pytest.mark.parametrize(
+    ("latex", "pieces"),
+    [
+        (r"a = b", ["a", "=b"]),
+        (r"a = -b - c", ["a", "=−b", "−c"]),  # a minus is a sign of its number
+        (r"f(x = y) = [i = j]", ["f(x=y)", "=[i=j]"]),
+        (r"|a + b| \le |c|", ["|a+b|", "≤|c|"]),
+        (r"a, \quad b = c", ["a,", "b", "=c"]),
+        (r"a \quad = -b", ["a", "=−b"]),
+        (r"a \cdots = b", ["a⋯", "=b"]),
+        (r"\left( a = b \right)", ["(a=b)"]),
+        (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", ["a=bc=d"]),
+    ],
+)
+def test_where_a_wide_formula_may_go_on_in_the_next_line(latex, pieces):
+    made = ET.fromstring(math.mathml(latex, block=True))
+    found = [*made.iter("{http://www.w3.org/1998/Math/MathML}math")]
+    assert ["".join(each.itertext()) for each in found] == pieces
+    assert math.mathml(latex).count("<math") == 1  # in a sentence it is one
+
+
+@pytest.mark.parametrize(
+    ("latex", "forms"),
+    [
+        (r"u |f| + |g|", ["prefix", "postfix"] * 2),
+        (r"\| x \|", ["prefix", "postfix"]),
+        (r"\left| x \right|", ["prefix", "postfix"]),
+        (r"a | b", [None]),  # one alone may be anything
+    ],
+)
+def test_bars_are_brackets_in_the_browser(latex, forms):
+    signs = ET.fromstring(math.mathml(latex)).iter("{http://www.w3.org/1998/Math/MathML}mo")
+    assert [each.get("form") for each in signs if each.text in "|‖"] == forms
+
+
+def test_a_formula_keeps_its_full_stop_and_its_bracket():
+    x, block = math.mathml("x"), math.mathml("x", block=True)
+    for before, after in [("(", ""), ("", "."), ("(", "),"), ("&quot;", "&quot;"), ("", "，")]:
+        expected = f'see <span class="together">{before}{x}{after}</span> and'
+        assert math.together(f"see {before}{x}{after} and") == expected
+    for text in (f"see {x} and", f"<b>{x}</b>", f"a{x}b", f"{block}."):
+        assert math.together(text) == text
+
+
 @pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
 def test_plain_formulas_are_one_line_that_any_terminal_shows(lesson):
     for formula in lesson.formulas:

@@ -27,6 +27,8 @@ print("the hook is", 0.5)
 # y = \frac{x W^T}{1} + b
 # $$
 #
+# Twice $x$, ($W$):
+#
 # | symbol | variable | shape |
 # |---|---|---|
 # | $x$ | `x` | $n \times d$ |
@@ -37,9 +39,14 @@ print("the hook is", 0.5)
 
 # %%
 table([["x", 0.123456], ["y", np.float64(2.0)]], columns=["name", "value"], title="By hand")
+table([[f"column_{i}" for i in range(12)]])  # wider than a phone
 
 # %% [markdown]
 # ## 5. In code
+#
+# $$
+# a_1 + a_2 + a_3 + a_4 + a_5 + a_6 = b_1 + b_2 + b_3 + b_4 + b_5 + b_6, \quad c = (d = e)
+# $$
 
 
 # %%

@@ -39,7 +39,22 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             what = error.args[0] if isinstance(error, KeyError) and error.args else error
             screen.say_failure(str(what))
+        _end_all()
         raise SystemExit(1) from None
+    except SystemExit as end:
+        if end.code not in {None, 0, 130}:
+            _end_all()
+        raise
+
+
+def _end_all() -> None:
+    """Nobody waits for this process, if it is one of several that train."""
+    import sys
+
+    if "mpi4py.MPI" in sys.modules:
+        from ..train.workers import end_all
+
+        end_all()
 
 
 def _remedy(error: OSError) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .invocation import invocation, quoted
-from .screen import console, errors, fail
+from .screen import console, fail
 
 RUNS = Path("runs")
 MODELS = {
@@ -110,7 +110,10 @@ def train(
     """
     from ..text import CharVocab
     from ..train import TrainConfig, Trainer, blas_threads, load_model
+    from ..train.workers import workers
 
+    if workers().rank:  # of several processes, one speaks
+        console.quiet = True
     if tokenizer not in {"characters", "bpe"}:
         fail(f"--tokenizer {tokenizer} is not known", fix="choose characters or bpe")
     if tokenizer == "characters" and vocabulary_size is not None:
@@ -163,8 +166,6 @@ def train(
         trainer = Trainer(net, corpus, config, out=out, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         fail(str(error), fix="--resume goes on with it, --overwrite replaces it")
-    if trainer.workers.rank:  # of several processes, one speaks
-        console.quiet = errors.quiet = True
     console.print(
         f"[bold]{len(corpus.train):,}[/] "
         f"{'characters' if isinstance(corpus.vocabulary, CharVocab) else 'tokens'} to learn from, "

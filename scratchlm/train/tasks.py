@@ -10,6 +10,7 @@ A batch is a dictionary of NumPy arrays, the examples on axis 0, so that it can 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -238,6 +239,10 @@ class Examples(Task):
             yield self.collate(some, rng)
 
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         checksum = 0
         for example in self.train:
             for name, array in example.items():
@@ -262,11 +267,9 @@ class Examples(Task):
             try:
                 arrays = self.encode(example)
                 self._check_example(arrays)
-            except (ValueError, TypeError, KeyError) as error:
-                raise type(error)(
-                    f"{type(self).__name__}: {which} example {number}: "
-                    f"{error.args[0] if error.args else error}"
-                ) from error
+            except (ValueError, TypeError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{type(self).__name__}: {which} example {number}: {error}") from error
             encoded.append(arrays)
         return encoded
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -69,6 +70,7 @@ class MPI(Alone):
         self.comm = mpi.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
         self._in_place, self._agreed = mpi.IN_PLACE, False
+        _end_all_on_errors(self.comm)
 
     def sum(self, buffer: np.ndarray) -> None:
         self.comm.Allreduce(self._in_place, buffer)
@@ -105,6 +107,34 @@ class MPI(Alone):
 
     def agree(self) -> None:
         self._agreed = True
+
+
+def end_all() -> None:
+    """End the other processes too, if there are any; before this one leaves them waiting.
+
+    Leaving means to wait for all at MPI's end, where one that still trains never comes.
+    """
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.COMM_WORLD.size > 1:
+        if mpi.COMM_WORLD.rank:
+            time.sleep(1)  # if all fail, the first one's words are those to be read
+        sys.stdout.flush()
+        sys.stderr.flush()
+        mpi.COMM_WORLD.Abort(1)
+
+
+def _end_all_on_errors(comm: Any) -> None:
+    """An error that nobody catches ends all processes once it was printed."""
+    former = sys.excepthook
+    if comm.size == 1 or getattr(former, "ends_all", False):
+        return
+
+    def hook(*error: Any) -> None:
+        former(*error)
+        end_all()
+
+    hook.ends_all = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
 
 
 def workers() -> Alone:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import standin
+from task_cases import MAKE, config
 
 from scratchlm import Tensor, backend, data, metrics, optim
 from scratchlm.generate import generate
 from scratchlm.models import GPT, GPTConfig
 from scratchlm.text import CharVocab
 from scratchlm.train import TrainConfig, Trainer, load_checkpoint
+from scratchlm.train.workers import Alone
 
 TEXT = "".join(f"{i} is followed by {i + 1}; " for i in range(80))
 
@@ -66,19 +68,62 @@ def gpt():
     return GPT(sizes, rng=0)
 
 
+@pytest.mark.parametrize("name", MAKE)
+def test_each_task_equals_numpy(name):
+    """In two parts, with an evaluation: nothing is mixed, and nothing goes to the host unasked."""
+    make, model = MAKE[name]
+    settings = config(steps=3, batch_size=5, accumulate=2, eval_every=2, eval_batches=None)
+    options = {"dtype": np.float64, "dropout": 0.0}
+    host, there = model(**options), model(**options).to("standin")
+    a = Trainer(host, make(), settings).fit(progress=False)
+    b = Trainer(there, make(), settings).fit(progress=False)
+    for ours, theirs in zip(a.history, b.history, strict=True):
+        for key in ours.keys() - {"seconds", "tokens_per_second"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-9), key
+    for (key, p), q in zip(host.named_parameters(), there.named_parameters(), strict=True):
+        # Adam makes steps of 1e-9 out of the rounding of a key's bias
+        np.testing.assert_allclose(p.data, q[1].data.get(), rtol=0, atol=1e-8, err_msg=key)
+
+
+class Two(Alone):
+    """Two processes, the other of which has the same gradients and no Ctrl-C."""
+
+    size = 2
+
+    def sum(self, buffer):
+        assert type(buffer) is np.ndarray
+        buffer[:-2] *= 2
+
+
+def test_gradients_of_several_processes_on_a_device(monkeypatch):
+    make, model = MAKE["tags"]
+    there = model(dtype=np.float64, dropout=0.0).to("standin")
+    trainer = Trainer(there, make(), config())
+    batch = trainer.task.sample(4, trainer.rng)
+    trainer._gradients(batch)
+    alone = {p.name: 2 * p.grad.data.get() for p in there.parameters()}
+    trainer.optimizer.zero_grad()
+    value = trainer._gradients(batch)
+    trainer.workers = Two()
+    assert trainer._add_up(value) == pytest.approx(2 * value, rel=1e-15)
+    for p in there.parameters():
+        assert isinstance(p.grad.data, standin.Array)
+        np.testing.assert_array_equal(p.grad.data.get(), alone[p.name])
+
+
 def test_training_saving_and_writing_equal_numpy(tmp_path):
     pytest.importorskip("safetensors")
-    config = TrainConfig(steps=6, batch_size=3, length=8, eval_batches=2, lr=1e-2)
+    settings = TrainConfig(steps=6, batch_size=3, length=8, eval_batches=2, lr=1e-2)
     host, there = gpt(), gpt().to("standin")
-    Trainer(host, corpus(), config).fit(progress=False)
-    first = Trainer(there, corpus(), config, out=tmp_path)
+    Trainer(host, corpus(), settings).fit(progress=False)
+    first = Trainer(there, corpus(), settings, out=tmp_path)
     for _ in range(3):
         first.train_step()
     first.save()
     saved = load_checkpoint(tmp_path).arrays
     assert all(isinstance(x, np.ndarray) for group in saved.values() for x in group.values())
     resumed = gpt().to("standin")
-    trainer = Trainer(resumed, corpus(), config, out=tmp_path, resume=True).fit(progress=False)
+    trainer = Trainer(resumed, corpus(), settings, out=tmp_path, resume=True).fit(progress=False)
     assert isinstance(trainer.optimizer.state[next(resumed.parameters())]["exp_avg"], standin.Array)
     for (name, p), q in zip(host.named_parameters(), resumed.parameters(), strict=True):
         # float32 sums in another order

@@ -171,6 +171,46 @@ def test_a_bug_in_one_process_ends_all(tmp_path, rank):
 
 
 @needs_mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_outside_of_training_ends_all(tmp_path, rank):
+    happens = json.dumps({"what": "outside", "rank": rank})
+    done = launch(2, SCRIPT, "tags", tmp_path, json.dumps({"steps": 10**6}), happens)
+    assert done.returncode != 0
+    assert "a bug outside of training" in done.stderr
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_text_that_one_process_lacks_ends_all(tmp_path, rank):
+    text = tmp_path / f"text-{1 - rank}.txt"
+    text.write_text("\n\n".join(f"{i} and {i} is {2 * i}." for i in range(300)), encoding="utf-8")
+    done = launch(
+        2,
+        "-c",
+        f"""
+from scratchlm.train.workers import workers
+from scratchlm.cli import main
+out = ["--out", {str(tmp_path / "run")!r}, "--steps", "100000"]
+main(["train", {str(tmp_path)!r} + f"/text-{{workers().rank}}.txt", *out])
+""",
+    )
+    assert done.returncode != 0
+    assert "no file or folder" in done.stderr
+
+
+@needs_mpi
+def test_a_folder_that_is_taken_is_said_once(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"{i} and {i} is {2 * i}." for i in range(300)), encoding="utf-8")
+    sizes = ["--layers", "1", "--heads", "2", "--width", "8", "--length", "8", "--steps", "1"]
+    command = ["-m", "scratchlm", "train", text, "--out", tmp_path / "run", *sizes]
+    assert launch(1, *command).returncode == 0
+    done = launch(2, *command)
+    assert done.returncode != 0
+    assert done.stderr.count("--overwrite replaces it") == 1
+
+
+@needs_mpi
 def test_from_the_command_line(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"{i} and {i} is {2 * i}." for i in range(300)), encoding="utf-8")

@@ -35,6 +35,8 @@ def one(name: str, folder: Path, options: str, event: dict) -> None:
     run = folder / "run" if event.get("saved") else None
     trainer = Trainer(net, make(), settings, out=run, resume=event.get("resume", False))
     rank, size = trainer.workers.rank, trainer.workers.size
+    if event.get("what") == "outside" and rank == event["rank"]:
+        raise KeyError("a bug outside of training")
     step = trainer.train_step
 
     def train_step():

@@ -308,7 +308,7 @@ class Word2Vec:
         v = F.embedding(which, v.sum(axis=1))  # [N, d]
         u = F.embedding(near_place[:, 0], around)  # [N, d]
         noise = F.embedding(near_place[:, 1:], around)  # [N, K, d]
-        loss = F.skipgram_loss(v, u, noise, reduction="sum")
+        loss = F.skipgram_loss(v, u, noise) * float(len(centers))
         loss.backward()
 
         assert table.grad is not None

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 11 · Tokenizers · 分词器
 #
-# A model reads numbers, so a text has to become a list of them. One number for each word: then half of
-# Chinese has no blanks to cut at, and tomorrow's words have no number. One for each byte: then a page
-# is thousands of steps long. Between the two lies a compression program of 1994, and every large
-# language model reads through it.
+# A model reads numbers, so a text has to become a list of them. One number for each word? Chinese has no
+# blanks to cut at, and tomorrow's words have no number. One for each byte? Then a page is thousands of
+# steps long. Between the two lies a compression program of 1994, and nearly every large language model
+# reads through it.
 
 # %% [markdown]
 # ## 1. Card
@@ -39,7 +39,7 @@ known = exercises(11)
 #
 # Python's help texts. The vocabulary has every word of the first nine tenths. Here is a sentence from
 # today, through that vocabulary and back; then through a byte-pair encoding of just 512 tokens. Which
-# of the two is larger?
+# of the two loses more?
 
 # %%
 training, held_out = split(load("topics"))
@@ -86,14 +86,14 @@ assert 0.02 < lost < 0.10
 # symbols:
 #
 # $$
-# (a^{*}, b^{*}) = \arg \max_{(a, b)} \sum_w c(w) \left| \{ i : (w_i, w_{i+1}) = (a, b) \} \right|
+# (a^{*}, b^{*}) = \mathrm{argmax}_{(a, b)} \sum_w c(w) \left| \{ i : (w_i, w_{i+1}) = (a, b) \} \right|
 # $$
 #
 # The list $M$ of merges, in their order, is all that has been learned. A new word is encoded by them: of
 # its pairs that are in $M$, merge the one that was learned first, until none is left:
 #
 # $$
-# (a, b) = \arg \min_{(w_i, w_{i+1}) \in M} \mathrm{rank}(w_i, w_{i+1})
+# (a, b) = \mathrm{argmin}_{(w_i, w_{i+1}) \in M} \mathrm{rank}(w_i, w_{i+1})
 # $$
 #
 # **Byte-level** (Radford et al. 2019, GPT-2): the single symbols are the 256 bytes of UTF-8. So no

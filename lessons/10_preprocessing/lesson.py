@@ -754,7 +754,7 @@ assert all(row[2] < row[3] for row in rows)
 # | this page: 81,033 words of the help texts of Python 3.11 | 1.582 / 1.612 / 1.628 / 1.587 | 7.73 → 8.10, 9.15 → 9.75, 7.18 → 7.25 |
 # | Shakespeare, 626,133 words (`scratchlm fetch shakespeare`, its first 3,000,000 characters) | 1.880 / 1.928 / 1.891 / 1.884 | 9.19 → 9.76, 11.82 → 12.21, 8.05 → 8.10 |
 #
-# So it is no matter of too little text: with eight times as much, the order is the same.
+# So it is no matter of too little text: with eight times as much, the text as it is wins each time again.
 #
 # ### What normalisation breaks
 #

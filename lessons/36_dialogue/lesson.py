@@ -37,8 +37,7 @@ from scratchlm.data import pad
 from scratchlm.generate import generate
 from scratchlm.models import GPT, GPTConfig
 from scratchlm.plot import style
-from scratchlm.train import TrainConfig, Trainer
-from scratchlm.train.tasks import Examples
+from scratchlm.train import Examples, TrainConfig, Trainer
 
 chat_ids, answer_loss = solution(36).chat_ids, solution(36).answer_loss
 START, END = solution(36).START, solution(36).END
@@ -749,10 +748,10 @@ assert n * k * (k + 1) // 2 == 3300
 #
 # ### With the library
 #
-# For pairs of a question and an answer, `train.tasks.Instructions` makes the same targets from ids:
+# For pairs of a question and an answer, `train.Instructions` makes the same targets from ids:
 
 # %%
-from scratchlm.train.tasks import Instructions
+from scratchlm.train import Instructions
 
 prompt = chat_ids(held_out[0][:1], ask=True)[0]
 answer = np.frombuffer(held_out[0][1]["content"].encode(), np.uint8).astype(int)

@@ -2,16 +2,15 @@
 
 from .checkpoint import Checkpoint, checkpoints, load_checkpoint, load_model, save_checkpoint
 from .config import TrainConfig
-from .tasks import (
+from .examples import (
     Classification,
     Examples,
     Instructions,
     MaskedLM,
-    NextToken,
     Pairs,
     Tagging,
-    Task,
 )
+from .tasks import NextToken, Task
 from .threads import blas_threads
 from .trainer import Trainer, train
 

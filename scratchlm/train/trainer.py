@@ -54,7 +54,7 @@ class Trainer:
 
     Args:
         model: what the task can ask.
-        data: a task (:mod:`scratchlm.train.tasks`); a corpus means :class:`NextToken` on it.
+        data: a task (:class:`~scratchlm.train.Task`); a corpus means :class:`NextToken` on it.
         config: how to train; to resume, None goes on as the run was begun.
         out: folder for checkpoints and the log ``log.jsonl``; None keeps nothing.
         overwrite: remove the run that is in ``out``, instead of refusing.

@@ -38,8 +38,8 @@ from scratchlm.train import (
     Tagging,
     Task,
     Trainer,
+    examples,
     load_checkpoint,
-    tasks,
 )
 
 ALL = pytest.mark.parametrize("name", MAKE)
@@ -386,5 +386,5 @@ def test_a_task_of_ones_own():
 
 
 def test_only_what_a_model_takes_is_passed():
-    assert "attention_mask" in tasks._parameters(T5.forward)
-    assert "attention_mask" not in tasks._parameters(EncoderDecoder.forward)
+    assert "attention_mask" in examples._parameters(T5.forward)
+    assert "attention_mask" not in examples._parameters(EncoderDecoder.forward)

@@ -107,6 +107,13 @@ def test_dropout_is_each_process_s_own_and_goes_on_bit_for_bit(tmp_path):
     assert [r["rng"] for r in others] == [r["rng"] for r in ranks]
     log = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in log] == [5, 8, 8]  # written by one
+    # another number of processes goes on, too, with another dropout
+    fewer = tmp_path / "c" / "masked" / "run"
+    shutil.copytree(run, fewer)
+    shutil.rmtree(checkpoints(fewer)[-1])
+    ((other, (alone,)),) = train(tmp_path / "c", 1, ["masked"], again, **options)
+    assert alone["step"] == 8
+    assert any((other[key] != straight[key]).any() for key in other)
 
 
 @needs_mpi

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .screen import console, fail
+from .weights import KINDS, load
 
 DRAWING = "How the next token is drawn"
 SEARCHING = "Searching instead of drawing"
@@ -18,8 +19,7 @@ def generate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="The folder of a run, or a checkpoint; a name from `scratchlm fetch --list`, such "
-            "as smollm2; a .gguf file, or a folder with config.json.",
+            help=f"{KINDS}.",
             show_default=False,
         ),
     ],
@@ -103,7 +103,7 @@ def generate(
     """Write on from a prompt with a trained model. Ctrl-C ends it and keeps what is there."""
     from ..generate import generate as complete
     from ..generate import stream_text
-    from .weights import load
+    from ..models import GPT, Llama, RecurrentLM
 
     drawing: dict[str, Any] = {
         "temperature": temperature,
@@ -121,7 +121,13 @@ def generate(
         fail(f"--beams {beams} knows no --stop", fix="leave out one of the two")
     if beams == 1 and length_penalty != 1:
         fail("--length-penalty is for beam search", fix="give --beams, too")
-    model, vocabulary = load(source)
+    model, vocabulary, _ = load(source)
+    if not isinstance(model, GPT | Llama | RecurrentLM):
+        fail(
+            f"{source} holds a {type(model).__name__}, which does not write on from a prompt",
+            why="it was not trained to say what comes next in one text",
+            fix=f"models that do: {', '.join(m.__name__ for m in (GPT, Llama, RecurrentLM))}",
+        )
     options: dict[str, Any] = {
         "repetition_penalty": repetition_penalty,
         "eos_id": getattr(vocabulary, "eos_id", None),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .screen import console, fail
+from .weights import KINDS, load
 
 if TYPE_CHECKING:
     from ..text import Tokenizer
@@ -20,9 +21,7 @@ LAST = ("gradient_norm", "lr", "tokens_per_second")  # of the training itself, n
 
 
 def plot(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, or the folder of a run.", show_default=False)
-    ],
+    source: Annotated[str, typer.Argument(metavar="MODEL", help=f"{KINDS}.", show_default=False)],
     text: Annotated[
         str | None,
         typer.Option(help="What the model reads.", show_default="what it writes itself"),
@@ -35,18 +34,18 @@ def plot(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the pictures.", show_default="plots/ in the run's folder"),
+        typer.Option(
+            help="Folder for the pictures.", show_default="plots/ in the run's folder, or here"
+        ),
     ] = None,
 ) -> None:
     """Draw what a trained model attends to while it reads a text, and how its loss fell."""
     from ..plot import save
-    from ..train import load_model
 
-    model, vocabulary, state = load_model(checkpoint)
-    if vocabulary is None:
-        fail(f"{checkpoint} has no vocabulary", why="it was not made by `scratchlm train`")
+    model, vocabulary, state = load(source)
+    checkpoint = Path(source).expanduser()
     log = _log_of(checkpoint)
-    folder = out or (log.parent if log else checkpoint) / "plots"
+    folder = out or (log.parent if log else checkpoint if state else Path()) / "plots"
 
     ids = _read(model, vocabulary, text)
     if ids is None:
@@ -63,7 +62,8 @@ def plot(
     classes = sizes.get("target_vocab_size") or sizes.get("vocab_size") or len(vocabulary)
     drawn = _loss_curve(records, len(state["labels"]) if "labels" in state else classes)
     if drawn is None:
-        console.print("[dim]no loss curve: nothing is logged beside this checkpoint[/]")
+        if state:
+            console.print("[dim]no loss curve: nothing is logged beside this checkpoint[/]")
     else:
         if state.get("task") == "Classification":
             drawn.set_ylabel("loss (nats per text)")

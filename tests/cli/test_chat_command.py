@@ -17,7 +17,7 @@ from scratchlm import Chat
 from scratchlm.cli import chat as command
 from scratchlm.cli import main
 from scratchlm.data import locate
-from scratchlm.models import Llama, LlamaConfig, save_pretrained
+from scratchlm.models import BERT, BERTConfig, Llama, LlamaConfig, save_pretrained
 from scratchlm.text import BPE
 
 TOKENIZER = BPE.train(
@@ -173,6 +173,26 @@ def test_generate_takes_them_too(run, folder, capsys):
         main(["generate", str(folder), "--prompt", "what is", "--tokens", "5", "--seed", "1"])
     assert not end.value.code
     assert capsys.readouterr().out.startswith("what is")
+
+
+def test_its_attention_is_drawn(folder, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["plot", str(folder), "--text", "what is it?"])
+    assert not end.value.code
+    assert [p.name for p in (tmp_path / "plots").iterdir()] == ["attention.png"]
+    assert "loss" not in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_write(tmp_path, capsys):
+    config = BERTConfig(5, 16, n_layer=1, n_head=1, n_embd=8)
+    save_pretrained(BERT(config, rng=0), tmp_path)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        main(["generate", str(tmp_path), "--prompt", "a"])
+    assert end.value.code == 1
+    assert "holds a BERT, which does not write" in said(capsys)
 
 
 def test_the_benchmarks(capsys, monkeypatch, tmp_path):

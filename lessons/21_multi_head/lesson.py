@@ -531,8 +531,8 @@ assert broken.min() > 0.1
 #
 # The two models of the hook, on 200 questions of new texts, where these are about two different words.
 # Each row is a head. The columns say how much weight it gives, in the mean, to the first word asked
-# for, to the second, and to all that is left. Before you run it: one head has one row that sums to
-# 1. How will it share that out?
+# for, to the second, and to all that is left. Before you run it: one head has one row, whose sum
+# is 1. How will it share that out?
 
 # %%
 *text, answers = some_texts(np.random.default_rng(5), count=25)

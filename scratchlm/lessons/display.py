@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -246,9 +247,7 @@ def to_html(output: Output) -> str:
         caption = f"<caption>{escape(output.text)}</caption>" if output.text else ""
         head = "".join(f"<th>{escape(cell)}</th>" for cell in output.columns)
         head = f"<thead><tr>{head}</tr></thead>" if head else ""
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in output.rows
-        )
+        body = "".join(f"<tr>{''.join(map(_data, row))}</tr>" for row in output.rows)
         return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
     if output.kind == "code":
         from pygments import highlight
@@ -257,6 +256,14 @@ def to_html(output: Output) -> str:
 
         return highlight(output.text, PythonLexer(), HtmlFormatter(noclasses=False))
     return f"<pre>{escape(output.text)}</pre>"
+
+
+def _data(cell: str) -> str:
+    """A cell of a table; a browser would break the number 1e-05 behind its hyphen."""
+    from html import escape
+
+    unbroken = ' style="white-space: nowrap"' if re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", cell) else ""
+    return f"<td{unbroken}>{escape(cell)}</td>"
 
 
 def _image(figure: Output, *, hidden: bool = False) -> str:

@@ -53,6 +53,7 @@ def mathml(latex: str, *, block: bool = False) -> str:
     for row in list(element.iter()):
         _space_functions(row)
         _pair_bars(row)
+        _draw_line(row)
     if block and len(pieces := _pieces(element)) > 1:
         attributes = {"class": "pieces", "role": "math", "aria-label": latex.strip()}
         element = element.makeelement("div", attributes)
@@ -69,6 +70,14 @@ def _pair_bars(row: Any) -> None:
     bars = [child for child in row if _tag(child) == "mo" and _text(child) in ("|", "‖")]
     for index, bar in enumerate(bars if len(bars) % 2 == 0 else ()):
         bar.set("form", ("prefix", "postfix")[index % 2])
+
+
+def _draw_line(over: Any) -> None:
+    """The line of ``\\overline{ab}`` as a border, since few fonts have one that grows."""
+    if _tag(over) == "mover" and _text(over[1]) == "―":
+        over.remove(over[1])
+        over.tag = over.tag.replace("mover", "mrow")
+        over.attrib.update(style="border-top: .06em solid; padding-top: .1em")
 
 
 _OPERANDS = [*")]}|‖!′…⋯"]  # operators that a sign can follow

@@ -1,6 +1,7 @@
 """The HTML book, on the sample lesson; each promise of it with a fault that breaks it."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -289,6 +290,27 @@ def test_no_formula_is_shown_as_it_was_typed(lesson):
     assert as_typed("| a |\n|---|\n| $x$, which is 1 |") == ["$x$"]
 
 
+def accidental(text):
+    """Lines of a paragraph that begin as a list does, which makes them one: "sums to", "1. How"."""
+    lines = text.splitlines()
+    item = re.compile(r"\s+|[-+*] |\d+[.)] |[|#]|$")
+    return [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r"([-+*]|1[.)]) ", line) and not item.match(before)
+    ]
+
+
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
+def test_no_line_of_a_paragraph_becomes_a_list(lesson):
+    for cell in page.read_cells(lesson.folder / "lesson.py") if lesson.complete else ():
+        if cell.kind == "markdown":
+            outside = re.sub(r"```.*?```|\$\$.*?\$\$", "", cell.text, flags=re.DOTALL)
+            assert accidental(outside) == [], f"the cell of line {cell.line}"
+    assert accidental("one row that sums to\n1. How many?") == ["1. How many?"]
+    assert accidental("x\n- y, and\n\n1. z\n   of\n2. w\n\n- v\n- u") == ["- y, and"]
+
+
 def test_every_formula_of_the_index_is_on_the_formula_page():
     lessons = [each for each in all_lessons() if each.complete]
     text = book.formula_index(lessons)
@@ -384,6 +406,11 @@ def test_the_offered_notebook_runs(lesson, tmp_path):
     shown = str(whole)
     for piece in ("the hook is 0.5", "a line that rises to two", "a line to 2.0", "return x / 2"):
         assert piece in shown
+
+
+def test_a_number_in_a_table_is_not_broken_at_its_exponent():
+    html = to_html(Output("table", rows=[["1.5e-05", "1e-05 or less", "-2", "e-mail"]]))
+    assert re.findall("<td( [^>]*)?>", html) == [' style="white-space: nowrap"', "", "", ""]
 
 
 # ---------------------------------------------------------------- sliders

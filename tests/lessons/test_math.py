@@ -117,6 +117,12 @@ def test_bars_are_brackets_in_the_browser(latex, forms):
     assert [each.get("form") for each in signs if each.text in "|‖"] == forms
 
 
+def test_a_line_over_a_formula_is_as_long_as_the_formula():
+    made = ET.fromstring(math.mathml(r"\overline{a b} + \bar{c}"))
+    lined = [each for each in made.iter() if "border-top" in each.get("style", "")]
+    assert ["".join(each.itertext()) for each in lined] == ["ab"]
+
+
 def test_a_formula_keeps_its_full_stop_and_its_bracket():
     x, block = math.mathml("x"), math.mathml("x", block=True)
     for before, after in [("(", ""), ("", "."), ("(", "),"), ("&quot;", "&quot;"), ("", "，")]:

@@ -35,6 +35,7 @@ def tree(latex: str, *, block: bool) -> Any:
     from latex2mathml.converter import convert_to_element
 
     latex = re.sub(r"\\begin\{(aligned|align\*?|split)\}", r"\\begin{array}{rlrlrl}", latex)
+    latex = re.sub(r"\\arg\s*\\(max|min)(?![a-z])", r"\\arg\1", latex)
     latex = re.sub(r"\\end\{(aligned|align\*?|split)\}", r"\\end{array}", latex)
     return convert_to_element(latex, display="block" if block else "inline")
 
@@ -73,7 +74,7 @@ def _pair_bars(row: Any) -> None:
 
 
 def _draw_line(over: Any) -> None:
-    """The line of ``\\overline{ab}`` as a border, since few fonts have one that grows."""
+    """The line over several letters as a border, since few fonts have one that grows."""
     if _tag(over) == "mover" and _text(over[1]) == "―":
         over.remove(over[1])
         over.tag = over.tag.replace("mover", "mrow")

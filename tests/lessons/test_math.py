@@ -1,13 +1,14 @@
 """Formulas for the terminal and the browser."""
 
 import io
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from scratchlm.lessons import all_lessons, math, render
+from scratchlm.lessons import all_lessons, math, page, render
 
 FORMULAS = [
     latex
@@ -130,6 +131,23 @@ def test_a_formula_keeps_its_full_stop_and_its_bracket():
         assert math.together(f"see {before}{x}{after} and") == expected
     for text in (f"see {x} and", f"<b>{x}</b>", f"a{x}b", f"{block}."):
         assert math.together(text) == text
+
+
+def unknown(text):
+    """The commands in the formulas of a text that are shown as they were typed."""
+    formulas = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL) + render._INLINE.findall(text)
+    shown = [" ".join(ET.fromstring(math.mathml(each)).itertext()) for each in formulas]
+    return [found for each in shown for found in re.findall(r"\\\w+", each)]
+
+
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)
+def test_every_command_in_the_formulas_of_a_page_is_known(lesson):
+    for cell in page.read_cells(lesson.folder / "lesson.py") if lesson.complete else ():
+        if cell.kind == "markdown":
+            text = re.sub(r"```.*?```|`[^`\n]+`", "", cell.text, flags=re.DOTALL)
+            assert unknown(text) == [], f"the cell of line {cell.line}"
+    assert unknown(r"$\nosuch{x}$ and $$\nor x$$") == [r"\nor", r"\nosuch"]
+    assert unknown(r"$\arg\max_x f(x)$") == []
 
 
 @pytest.mark.parametrize("lesson", all_lessons(), ids=lambda each: each.name)

@@ -14,6 +14,7 @@ from scratchlm.models import (
     read_pairs,
     read_questions,
 )
+from scratchlm.models.word2vec import hash_ngram, word_ngrams
 
 pytestmark = pytest.mark.parity
 
@@ -48,6 +49,16 @@ def test_a_step_is_pytorchs(ngrams):
     # the step is the gradient: of size 1 to 100, a sum of up to some thousand terms
     np.testing.assert_allclose((before - model.input) * n, table.grad, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(around - model.output, other.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("word", ["where", "a", "is", "naïve", "你好", "𝄞x", "Straße", ""])
+@pytest.mark.parametrize("lengths", [(1, 3), (3, 6)])
+def test_subwords_are_gensims(word, lengths):
+    """Which are fastText's: the same n-grams in the same order, and the same hashes."""
+    theirs = pytest.importorskip("gensim.models.fasttext_inner")
+    ngrams = word_ngrams(word, *lengths)
+    assert [gram.encode() for gram in ngrams] == theirs.compute_ngrams_bytes(word, *lengths)
+    assert [hash_ngram(g) for g in ngrams] == [theirs.ft_hash_bytes(g.encode()) for g in ngrams]
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ assert grad.sum() / right.sum() < 0.02
 # side by side:
 #
 # $$
-# p(w_t \mid w_{t-3}, w_{t-2}, w_{t-1}) = \mathrm{softmax}(V \tanh(U x + b) + c), \quad x = (W_{w_{t-3}}, W_{w_{t-2}}, W_{w_{t-1}})
+# p(w_t \mid x) = \mathrm{softmax}(V \tanh(U x + b) + c), \quad x = (W_{w_{t-3}}, W_{w_{t-2}}, W_{w_{t-1}})
 # $$
 #
 # | symbol | variable | shape |
@@ -690,12 +690,12 @@ assert np.allclose(ours, theirs, atol=1e-4)
 # 1. Why may `+=` stand in the loop of step 3, and not on whole arrays?
 # 2. A batch has 1,024 tokens, 300 of them different. How many rows of the table have a gradient, and
 #    how many move in one step of Adam?
-# 3. The error of a gradient check falls with the step, and never rises again. What does that say of
-#    the function?
+# 3. A gradient check finds no error at all, however large the step. What does that say of the
+#    function?
 #
 # *1.* In the loop, each addition reads what the one before wrote. On arrays all rows are read first.
 # *2.* 300 have a gradient. But Adam remembers: every row that ever had one goes on moving along its
-# average. (Rows that never had one stay.) *3.* It is linear in that input.
+# average. (Rows that never had one stay.) *3.* It is linear in that input, and does not round.
 #
 # | English | 中文 | |
 # |---|---|---|

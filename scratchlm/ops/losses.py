@@ -97,9 +97,11 @@ def cross_entropy(
     log_total = xp.log(total)
     at_target = arange_like(rows, t) * classes + t  # place in the flattened array
     log_p = xp.take(xp.reshape(z, (rows * classes,)), at_target, axis=0) - log_total
+    none = xp.zeros_like(log_p)
+    log_p = xp.where(counts, log_p, none)  # an ignored row may hold -inf, and 0 inf is NaN
 
     # w_t of each row, 0 where the target is ignored
-    counts = xp.astype(counts, logits.dtype)
+    asked, counts = counts, xp.astype(counts, logits.dtype)
     row_weight = counts if weight is None else counts * xp.take(weight, t, axis=0)
     loss = -(row_weight * log_p)
     share, sum_w = 0.0, 0.0
@@ -109,6 +111,7 @@ def cross_entropy(
             sum_w, sum_wz = float(classes), xp.sum(z, axis=-1)
         else:
             sum_w, sum_wz = xp.sum(weight), z @ weight
+        sum_wz = xp.where(asked, sum_wz, none)
         # -(ε/C) sum_c w_c ln p_c  with  ln p_c = z_c - log_total
         loss = (1 - label_smoothing) * loss + share * counts * (sum_w * log_total - sum_wz)
 

@@ -210,15 +210,10 @@ def _model(kind: str, vocab_size: int, length: int, seed: int, **sizes: Any) -> 
 
 def _trained(start: str, seed: int, dropout: float) -> tuple[Any, Any]:
     """The model and the vocabulary of a run, or published ones, ready to be trained on."""
-    from ..models import load_with_tokenizer
-    from ..train import checkpoints, load_model
+    from .weights import load
 
-    folder = Path(start)
-    if checkpoints(folder) or (folder / "state.json").exists():
-        trained, vocabulary, _ = load_model(folder)
-    else:
-        trained, vocabulary = load_with_tokenizer(start)
-    if type(trained).__name__.lower() not in {*MODELS, "recurrentlm"} or vocabulary is None:
+    trained, vocabulary = load(start)
+    if type(trained).__name__.lower() not in {*MODELS, "recurrentlm"}:
         fail(
             f"--from {start}: {type(trained).__name__} is no model that writes a text on, which is "
             "what this command trains",

@@ -1,6 +1,6 @@
 """Tasks, the training loop, and checkpoints that it goes on from bit for bit."""
 
-from .checkpoint import Checkpoint, checkpoints, load_checkpoint, load_model, save_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from .config import TrainConfig
 from .examples import (
     Classification,
@@ -27,7 +27,6 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "blas_threads",
-    "checkpoints",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",

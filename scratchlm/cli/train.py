@@ -212,7 +212,7 @@ def _trained(start: str, seed: int, dropout: float) -> tuple[Any, Any]:
     """The model and the vocabulary of a run, or published ones, ready to be trained on."""
     from .weights import load
 
-    trained, vocabulary = load(start)
+    trained, vocabulary, _ = load(start)
     if type(trained).__name__.lower() not in {*MODELS, "recurrentlm"}:
         fail(
             f"--from {start}: {type(trained).__name__} is no model that writes a text on, which is "

@@ -150,7 +150,7 @@ def test_a_recurrent_model_is_trained_goes_on_and_writes(trained, kind):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("generate", "nowhere"), "there is no folder or file nowhere"),
+        (("generate", "nowhere"), "there is no run, no checkpoint and no model nowhere"),
         (("generate", "run", "--prompt", "文"), "character '文'"),
         (("generate", "run", "--temperature", "-1"), "temperature=-1"),
         (("generate", "run", "--top-k", "0"), "top_k=0"),

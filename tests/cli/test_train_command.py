@@ -127,7 +127,7 @@ def test_what_can_not_be_begun_with(trained, tmp_path, capsys):
         ("--from", trained, "--resume"): "choose one",
         ("--from", trained, "--layers", 2): "brings its own model and vocabulary",
         ("--from", trained, "--model", "lstm"): "brings its own model and vocabulary",
-        ("--from", tmp_path / "nowhere"): "there is no folder or file",
+        ("--from", tmp_path / "nowhere"): "there is no run, no checkpoint and no model",
         ("--from", trained, "--length", 17): "positions for block_size=16",
         ("--model", "llama"): "choose gpt, lstm, gru or rnn",
         ("--patience", 0): "patience",

@@ -1,6 +1,7 @@
 """``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
-Parts: engine, ops, attention, train_step, decode, tokenizer, memory, imports.
+Parts: engine, ops, attention, train_step, decode, tokenizer, memory, imports; and language_models
+(``--minutes M``), which trains for half an hour and runs only if it is named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from rich.console import Console
 
 from scratchlm.plot.files import FORMATS
 
-from . import attention, chart, decode, engine, imports, memory, ops, tokenizer, train_step
+from . import (
+    attention,
+    chart,
+    decode,
+    engine,
+    imports,
+    language_models,
+    memory,
+    ops,
+    tokenizer,
+    train_step,
+)
 
 PARTS = {
     "engine": engine,
@@ -27,7 +39,9 @@ PARTS = {
     "tokenizer": tokenizer,
     "memory": memory,
     "imports": imports,
+    "language_models": language_models,
 }
+LONG = ("language_models",)  # not unless they are named
 
 
 def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> None:
@@ -35,10 +49,19 @@ def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> 
         prog=prog, description="Time scratchlm beside others, in one run, in turns."
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}; default: all but {', '.join(LONG)}",
     )
     parser.add_argument("--sizes", default="nano", help="GPT sizes: nano, mid, bpe, with commas")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=language_models.MINUTES,
+        help="of training each of the language models",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--plot", type=Path, help="draw them too, as .png or .svg")
     arguments = parser.parse_args(words)
@@ -53,6 +76,9 @@ def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> 
     if arguments.rounds < 2:
         parser.error("--rounds needs at least 2, for a spread")
 
+    if not 0 < arguments.minutes < float("inf"):
+        parser.error(f"--minutes {arguments.minutes:g} must be positive")
+
     if arguments.plot and arguments.plot.suffix.lower() not in FORMATS:
         parser.error(f"--plot {arguments.plot}: the name must end in {' or '.join(FORMATS)}")
 
@@ -63,11 +89,13 @@ def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> 
         highlight=False,
     )
     results = {}
-    for name in arguments.parts or PARTS:
+    for name in arguments.parts or [part for part in PARTS if part not in LONG]:
         part = PARTS[name]
         console.print(f"[dim]{name} …[/dim]")
         if part is train_step:
             results[name] = train_step.run(sizes, rounds=arguments.rounds)
+        elif part is language_models:
+            results[name] = language_models.run(minutes=arguments.minutes)
         else:
             results[name] = part.run(rounds=arguments.rounds)
         part.show(results[name], console)

@@ -1,7 +1,10 @@
-"""The figures of a run as a picture: ratios with their quartiles, and memory by length."""
+"""The figures of a run as a picture: ratios with their quartiles, memory by length, and how
+language models get better while they are trained."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +27,29 @@ def draw(results: dict[str, Any], path: Path) -> Path:
 
     from scratchlm.plot import save
 
-    panels: list[tuple[str, Any]] = []
+    panels: list[tuple[str, float, Callable[[Any], None]]] = []  # title, height, how to draw it
     for part, (key, title) in COMPARED.items():
         if part in results:
             groups = _groups(results[part]["rows"], key)
-            panels += [(f"{title}, {clock}", rows) for clock, rows in groups.items()]
+            for clock, rows in groups.items():
+                height = 1.0 + 0.24 * len(rows)
+                panels.append((f"{title}, {clock}", height, partial(_bars, rows=rows)))
     if "memory" in results:
-        panels.append(("Extra memory of causal attention, forward and backward", None))
+        title = "Extra memory of causal attention, forward and backward"
+        panels.append((title, 4.0, partial(_memory, rows=results["memory"]["attention"])))
+    for language, text in results.get("language_models", {}).items():
+        title = f"{language}: {text['source']}, {text['tokens']}"
+        panels.append((title, 4.0, partial(_curves, text=text)))
     if not panels:
-        raise ValueError(f"nothing to draw: none of {', '.join(COMPARED)}, memory was run")
+        drawn = ", ".join([*COMPARED, "memory", "language_models"])
+        raise ValueError(f"nothing to draw: none of {drawn} was run")
 
-    heights = [4.0 if rows is None else 1.0 + 0.24 * len(rows) for _, rows in panels]
+    heights = [height for _, height, _ in panels]
     figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for ax, (title, rows) in zip(axes, panels, strict=True):
+    for ax, (title, _, drawn_on) in zip(axes, panels, strict=True):
         ax.set_title(title, loc="left", fontweight="bold")
-        if rows is None:
-            _memory(ax, results["memory"]["attention"])
-        else:
-            _bars(ax, rows)
+        drawn_on(ax)
     return save(figure, path)
 
 
@@ -94,3 +101,40 @@ def _memory(ax: Any, rows: list[dict[str, Any]]) -> None:
     ax.set_xlabel("length N")
     ax.set_ylabel("MB")
     ax.legend()
+
+
+def _curves(ax: Any, text: dict[str, Any]) -> None:
+    """Perplexity per character while they are trained; a dashed line for each n-gram."""
+    from scratchlm.metrics import perplexity
+
+    for number, (name, curve) in enumerate(text["curves"].items()):
+        minutes, nats = zip(*curve, strict=True)
+        ax.plot(minutes, [perplexity(n) for n in nats], marker="o", color=f"C{number}", label=name)
+    counts = [row for row in text["rows"] if row["name"].endswith("-gram")]
+    scores = [perplexity(row["per_characters"]) for row in counts]
+    best = min(scores)
+    for row, score in zip(counts, scores, strict=True):
+        # those that lie on one line have one label, the best one's
+        if score == best or score > 1.1 * best:
+            ax.axhline(score, color="0.5", linewidth=1, linestyle="--")
+            ax.annotate(
+                f"{row['name']}  {score:.3g}",
+                (0.01, score),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                fontsize=8,
+            )
+    ax.set_yscale("log")
+    low, high = min(0.9 * best, ax.get_ylim()[0]), ax.get_ylim()[1]
+    ax.set_ylim(low, high)
+    ticks = [
+        t
+        for t in (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300)
+        if low <= t <= high
+    ]
+    ax.set_yticks(ticks, [str(t) for t in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("processor minutes of training")
+    ax.set_ylabel("perplexity per character")
+    ax.legend(loc="upper right")

@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 benchmarks = pytest.importorskip("benchmarks", reason="the benchmarks come with the checkout only")
-from benchmarks import chart, decode, memory, ops, timing, tokenizer, train_step  # noqa: E402
+from benchmarks import (  # noqa: E402
+    chart,
+    decode,
+    language_models,
+    memory,
+    ops,
+    timing,
+    tokenizer,
+    train_step,
+)
+from scratchlm.data import Corpus  # noqa: E402
+from scratchlm.metrics import perplexity  # noqa: E402
+from scratchlm.models import NGram  # noqa: E402
+from scratchlm.text import CharVocab  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
 ROOT = Path(benchmarks.__file__).parents[1]
@@ -161,3 +174,70 @@ def test_tokenizers_encode_and_learn_the_same_before_they_are_timed(monkeypatch)
         np.testing.assert_allclose(row["speed"] * row["ms"] / 1e3, row["megabytes"])
     with pytest.raises(ValueError, match="differ"):
         tokenizer._same([[1, 2]], [[1, 3]])
+
+
+RECIPES = {
+    "LSTM": language_models.Recipe(1, 8, batch=2, length=6, lr=1e-2, dropout=0.1),
+    "GPT": language_models.Recipe(1, 8, batch=2, length=6, lr=1e-2, dropout=0.1, heads=2),
+}
+
+
+@pytest.fixture
+def counting():
+    """Sentences of numbers: validation goes on where training ends."""
+    text = " ".join(f"{i} is {i % 7} and not {i % 5}." for i in range(120))
+    vocabulary = CharVocab(text)
+    ids = vocabulary.encode(text)
+    return Corpus(ids[:-203], ids[-203:], vocabulary)
+
+
+def log_p(model, context, token):
+    logits = np.asarray(model(context).data[-1], np.float64)
+    return logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+
+
+def test_each_validation_token_is_judged_once_with_what_stands_before_it(counting):
+    """Beside one call of the model for each token: all before it for the LSTM, which carries a
+    state, and the last 3 to 6 for the GPT of 6 positions."""
+    text = np.concatenate([counting.train, counting.validation])
+    first = len(counting.train)
+    gpt, lstm = (RECIPES[name].model(len(counting.vocabulary)).eval() for name in ("GPT", "LSTM"))
+    losses = language_models.model_losses(lstm, counting, 6)
+    assert len(losses) == 203
+    for t in (0, 1, 7, 100, 202):
+        want = -log_p(lstm, text[first - 6 : first + t], text[first + t])
+        assert abs(losses[t] - want) < 1e-5  # float32, and the order of sums
+    losses = language_models.model_losses(gpt, counting, 6)
+    assert len(losses) == 203
+    for t in (0, 1, 7, 100, 202):
+        at = first + t
+        possible = [-log_p(gpt, text[at - n : at], text[at]) for n in range(4, 7)]
+        assert min(abs(losses[t] - want) for want in possible) < 1e-5
+    counted = NGram(counting.train, 4, len(counting.vocabulary))
+    losses = language_models.ngram_losses(counted, counting)
+    assert len(losses) == 203
+    for t in (0, 1, 100):
+        p = counted.next_token_probabilities(text[: first + t])
+        assert abs(losses[t] + np.log(p[text[first + t]])) < 1e-12
+
+
+def test_language_models_are_compared_on_one_text_and_drawn(tmp_path, monkeypatch):
+    source = tmp_path / "数.txt"
+    lines = [f"{i} 加 {i % 9} 是 {i + i % 9}。" for i in range(300)]
+    source.write_text("\n\n".join(lines), encoding="utf-8")
+    texts = {"Chinese": language_models.Text(str(source), None, RECIPES)}
+    monkeypatch.setattr(language_models, "ORDERS", range(1, 4))
+    result = language_models.run(0.002, texts)
+    (found,) = result.values()
+    assert [row["name"] for row in found["rows"]] == ["1-gram", "2-gram", "3-gram", "LSTM", "GPT"]
+    assert found["bytes"] > found["characters"]
+    for row in found["rows"]:
+        assert row["per_bytes"] * found["bytes"] == pytest.approx(
+            row["per_characters"] * found["characters"]
+        )
+        assert 1 < perplexity(row["per_bytes"]) < perplexity(row["per_characters"])
+    for name in RECIPES:
+        (row,) = [row for row in found["rows"] if row["name"] == name]
+        assert found["curves"][name][-1][0] == pytest.approx(row["minutes"])
+    drawn = chart.draw({"language_models": result}, tmp_path / "curves.png")
+    assert drawn.read_bytes().startswith(b"\x89PNG")

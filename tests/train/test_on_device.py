@@ -7,7 +7,15 @@ from task_cases import MAKE, config
 
 from scratchlm import Tensor, backend, data, metrics, optim
 from scratchlm.generate import generate
-from scratchlm.models import GPT, GPTConfig
+from scratchlm.models import (
+    GPT,
+    GPTConfig,
+    RecurrentEncoderDecoder,
+    RecurrentEncoderDecoderConfig,
+    RecurrentLM,
+    RecurrentLMConfig,
+)
+from scratchlm.nn import StateCache
 from scratchlm.text import CharVocab
 from scratchlm.train import TrainConfig, Trainer, load_checkpoint
 from scratchlm.train.workers import Alone
@@ -136,3 +144,42 @@ def test_training_saving_and_writing_equal_numpy(tmp_path):
     assert metrics.mean_loss(resumed, corpus().validation, length=8) == pytest.approx(
         loss, rel=1e-5
     )
+
+
+def test_a_recurrent_model_carries_its_states_and_writes_as_on_the_host():
+    config = RecurrentLMConfig(len(corpus().vocabulary), "gru", n_layer=2, n_embd=8)
+    host, there = (RecurrentLM(config, rng=0, dtype=np.float64) for _ in range(2))
+    there.to("standin")
+    ids = corpus().train[:18].reshape(2, 9)
+    for model, put in ((host, np.asarray), (there, standin.asarray)):
+        cache = StateCache([0, 2])
+        for part in (slice(0, 4), slice(4, 8)):
+            x, y = ids[:, part], ids[:, part.start + 1 : part.stop + 1]
+            _, loss = model(put(x), put(y), cache=cache)
+            loss.backward()
+            cache.detach()
+    for (name, p), q in zip(host.named_parameters(), there.parameters(), strict=True):
+        np.testing.assert_allclose(q.grad.data.get(), p.grad.data, rtol=0, atol=1e-12, err_msg=name)
+    prompts = [[1, 2, 3, 4], [5], [6, 7]]
+    for options in ({"seed": 0}, {"beams": 3}):
+        pairs = zip(
+            generate(there, prompts, 6, **options), generate(host, prompts, 6, **options),
+            strict=True,
+        )  # fmt: skip
+        assert all(a.tolist() == b.tolist() for a, b in pairs)
+
+
+def test_a_recurrent_encoder_decoder_is_the_same_there():
+    config = RecurrentEncoderDecoderConfig(
+        9, 7, "lstm", n_layer=2, n_embd=8, dropout=0.0, bidirectional=True, pad_id=0
+    )
+    host, there = (RecurrentEncoderDecoder(config, rng=0, dtype=np.float64) for _ in range(2))
+    there.to("standin")
+    source, target = np.array([[3, 4, 5], [8, 0, 0]]), np.array([[1, 3, 2], [1, 2, 0]])
+    loss = host.loss(source, target)
+    theirs = there.loss(standin.asarray(source), standin.asarray(target))
+    assert theirs.item() == pytest.approx(loss.item(), rel=1e-12)
+    for write in ("greedy", "beam"):
+        rules = {"start_id": 1, "max_new_tokens": 5, "end_id": 2}
+        got = getattr(there, write)(standin.asarray(source), **rules)
+        assert got.tolist() == getattr(host, write)(source, **rules).tolist()

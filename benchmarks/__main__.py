@@ -1,7 +1,7 @@
 """``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
 Parts: engine, ops, attention, train_step, decode, tokenizer, memory, imports; and language_models
-(``--minutes M``), which trains for half an hour and runs only if it is named.
+(``--minutes M``), which trains for minutes and runs only if it is named.
 """
 
 from __future__ import annotations

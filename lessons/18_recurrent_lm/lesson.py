@@ -746,7 +746,7 @@ assert final < 2.25  # recorded 2.151
 # %% [markdown]
 # ### Counting, an LSTM and a GPT on one text
 #
-# `python -m benchmarks language_models --minutes 1` gives an LSTM and a GPT the same time of one
+# `python -m benchmarks language_models` gives an LSTM and a GPT the same time of one
 # processor, one minute of it, and counts n-grams on the same tokens. All are judged on the whole of
 # the same part that was kept back. English is Python's help texts (414,682 characters to learn
 # from, 512 byte pairs as tokens), Chinese the sentences of `scratchlm fetch hsk` (37,722 characters,
@@ -767,9 +767,9 @@ assert final < 2.25  # recorded 2.151
 # the three; it is one on a minute. In English the GPT reads its 194,428 tokens some three times, the
 # LSTM five times; the curves of both still fall. In Chinese there are 1,805 characters and twenty
 # times as many places: a network has seen most of them a few times, and a smoothed count makes the
-# most of that. More minutes, and more text, are what gradient descent needs and counting does not:
-# without `--minutes` each gets eight. What a minute does show is the order of speed. One step of
-# recurrence through a window is cheap on one core, and an LSTM learns local patterns fast.
+# most of that. More minutes (`--minutes 8`) and more text are what gradient descent needs and counting
+# does not. What a minute does show is the order of speed: on one core, an LSTM learns local patterns
+# faster than a small GPT.
 
 # %% [markdown]
 # ## 13. Recap

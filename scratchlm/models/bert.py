@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import array_namespace
+from ..backend import array_namespace, asarray_like
 from ..nn import (
     ACTIVATIONS,
     Attention,
@@ -27,6 +27,8 @@ from ..nn import (
 )
 from ..nn.attention import merge_heads, split_heads
 from ._common import Config, token_ids, token_mask
+
+POOLINGS = ("cls", "mean")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class BERTConfig(Config):
     n_inner: int = 3072  # the width inside the feed-forward
     n_types: int = 2  # of token: the first text, the second
     num_labels: int = 2  # of the heads for classification
+    pooling: str = "cls"  # the vector of a text: that of its first token, or the "mean" of all
     activation: str = "gelu"
     dropout: float = 0.1
     attention_dropout: float = 0.1  # of attention weights
@@ -56,6 +59,8 @@ class BERTConfig(Config):
         problems = self._uneven_heads()
         if self.activation not in ACTIVATIONS:
             problems.append(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        if self.pooling not in POOLINGS:
+            problems.append(f"pooling={self.pooling!r} is none of {', '.join(POOLINGS)}")
         self._refuse(
             problems,
             sizes="vocab_size block_size n_layer n_head n_embd n_inner n_types num_labels",
@@ -159,13 +164,26 @@ class Encoder(Module):
 
 
 class Pooler(Module):
-    """``tanh(W x₀ + b)``: one vector for the text, from its first token, ``[CLS]``."""
+    """``tanh(W x₀ + b)``: one vector for the text, from its first token, ``[CLS]``; or from the
+    mean of all tokens, which need not have learned first to gather at one of them.
+    """
 
     def __init__(self, config: BERTConfig, **kind: Any) -> None:
+        self.pooling = config.pooling
         self.dense = Linear(config.n_embd, config.n_embd, **kind)
 
-    def forward(self, x: Any) -> Any:
-        return F.tanh(self.dense(x[..., 0, :]))  # [B, T, C] -> [B, C]
+    def forward(self, x: Any, attention_mask: Any = None) -> Any:
+        first = x[..., 0, :] if self.pooling == "cls" else mean_of_tokens(x, attention_mask)
+        return F.tanh(self.dense(first))  # [B, T, C] -> [B, C]
+
+
+def mean_of_tokens(x: Any, attention_mask: Any) -> Any:
+    """The mean (..., C) over the tokens of (..., T, C); 0 where the mask has none."""
+    if attention_mask is None:
+        return x.mean(axis=-2)
+    xp = array_namespace(x.data)
+    mask = xp.astype(asarray_like(attention_mask, x.data) != 0, x.dtype)[..., None]
+    return (x * mask).sum(axis=-2) / xp.maximum(mask.sum(axis=-2), xp.ones_like(mask[..., 0, :]))
 
 
 class BERT(Module):
@@ -266,7 +284,7 @@ class Head(Module):
     def _add_head(self, config: BERTConfig, **kind: Any) -> None:
         raise NotImplementedError
 
-    def _logits(self, x: Any) -> Any:
+    def _logits(self, x: Any, attention_mask: Any = None) -> Any:
         raise NotImplementedError
 
     def forward(
@@ -283,7 +301,7 @@ class Head(Module):
         and errors as for :meth:`BERT.forward`.
         """
         x = self.bert(ids, token_types=token_types, attention_mask=attention_mask)  # [B, T, C]
-        logits = self._logits(x)
+        logits = self._logits(x, attention_mask)
         return logits if targets is None else (logits, F.cross_entropy(logits, targets))
 
 
@@ -351,7 +369,7 @@ class BERTForMaskedLM(Head):
         logits = self._logits(x if at is None else x[at])
         return logits if targets is None else (logits, F.cross_entropy(logits, targets))
 
-    def _logits(self, x: Any) -> Any:
+    def _logits(self, x: Any, attention_mask: Any = None) -> Any:
         return self.cls.predictions(x)
 
 
@@ -367,9 +385,11 @@ class BERTForSequenceClassification(Head):
         self.drop = Dropout(config.dropout, rng=kind["rng"])
         self.classifier = Linear(config.n_embd, config.num_labels, **kind)
 
-    def _logits(self, x: Any) -> Any:
+    def _logits(self, x: Any, attention_mask: Any = None) -> Any:
         assert self.bert.pooler is not None
-        return self.classifier(self.drop(self.bert.pooler(x)))  # [B, T, C] -> [B, K]
+        return self.classifier(
+            self.drop(self.bert.pooler(x, attention_mask))
+        )  # [B, T, C] -> [B, K]
 
 
 class BERTForTokenClassification(Head):
@@ -382,5 +402,5 @@ class BERTForTokenClassification(Head):
         self.drop = Dropout(config.dropout, rng=kind["rng"])
         self.classifier = Linear(config.n_embd, config.num_labels, **kind)
 
-    def _logits(self, x: Any) -> Any:
+    def _logits(self, x: Any, attention_mask: Any = None) -> Any:
         return self.classifier(self.drop(x))  # [B, T, C] -> [B, T, K]

@@ -190,6 +190,27 @@ def test_logits_of_some_places_are_those_of_all():
     assert not np.allclose(other.data, some.data)
 
 
+def test_a_text_may_be_the_mean_of_its_tokens():
+    sizes = dataclasses.replace(ENCODER, pooling="mean", num_labels=3)
+    model = BERTForSequenceClassification(sizes, rng=0, dtype=np.float64, std=0.3).eval()
+    ids, mask = ids_of(2, 6), np.array([[1, 1, 1, 1, 0, 0], [1] * 6])
+    x = model.bert(ids, attention_mask=mask).data
+    mean = np.stack([x[0, :4].mean(axis=0), x[1].mean(axis=0)])
+    dense = model.bert.pooler.dense
+    expected = np.tanh(mean @ dense.weight.data.T + dense.bias.data)
+    expected = expected @ model.classifier.weight.data.T + model.classifier.bias.data
+    logits = model(ids, attention_mask=mask).data
+    np.testing.assert_allclose(logits, expected, rtol=1e-12)
+    alone = model(ids[:1, :4]).data  # padding changes nothing
+    np.testing.assert_allclose(logits[:1], alone, rtol=1e-12)
+    first = BERTForSequenceClassification(
+        dataclasses.replace(sizes, pooling="cls"), rng=0, dtype=np.float64, std=0.3
+    ).eval()
+    assert not np.allclose(first(ids, attention_mask=mask).data, logits)
+    with pytest.raises(ValueError, match="pooling='max' is none of cls, mean"):
+        BERTConfig(pooling="max")
+
+
 # -- where training starts -------------------------------------------------------------------------
 
 

@@ -297,7 +297,6 @@ print("asked:", [tokenizer.token(int(t)) for t in targets[2] if t != -100])
 # seen in its place is not 10%. Why a little more?
 
 # %%
-chosen = targets != -100
 many = np.tile(batch, (40, 1))
 inputs, targets = mask_tokens(many, np.random.default_rng(2), mask_id=MASK, special_ids=special,
                               vocab_size=V)  # fmt: skip
@@ -459,17 +458,12 @@ print(report)
 assert report
 
 own = Op(solution(31).masked_lm_loss, "masked LM loss", broadcasts=False)
-tiny = BERTForMaskedLM(
-    BERTConfig(6, 5, n_layer=2, n_head=2, n_embd=4, n_inner=6, dropout=0, attention_dropout=0),
-    rng=1, dtype=np.float64, std=0.5).eval()  # fmt: skip
 five, five_asked = np.array([[1, 5, 3, 4, 2], [0, 2, 5, 5, 1]]), np.full((2, 5), -100)
 five_asked[0, 2], five_asked[1, [0, 3]] = 4, [3, 5]
-# The head is called below the module, so names of weights are those of the whole.
-names = [name for name, _ in tiny.named_parameters()]
 
 
-class Whole(type(tiny)):
-    """The model, up to the solution's loss."""
+class Whole(BERTForMaskedLM):
+    """A BERT up to the solution's loss."""
 
     def forward(self, ids, targets):
         last = self.cls.predictions.transform(self.bert(ids))
@@ -477,7 +471,9 @@ class Whole(type(tiny)):
         return apply(own, last, head.weight, head.bias, targets)
 
 
-whole = Whole(tiny.config, rng=1, dtype=np.float64, std=0.5).eval()
+sizes = BERTConfig(6, 5, n_layer=2, n_head=2, n_embd=4, n_inner=6, dropout=0, attention_dropout=0)
+whole = Whole(sizes, rng=1, dtype=np.float64, std=0.5).eval()
+names = [name for name, _ in whole.named_parameters()]
 
 
 def loss_of(*weights):
@@ -486,7 +482,7 @@ def loss_of(*weights):
 
 arrays = [w.data for _, w in whole.named_parameters()]
 report = gradcheck(loss_of, *arrays)
-print(f"{len(arrays)} weights of a BERT: worst relative error {report.error:.0e}")
+print(f"{len(arrays)} arrays of weights of a BERT: worst relative error {report.error:.0e}")
 assert report
 
 # %% [markdown]
@@ -558,17 +554,22 @@ def curve(history, key):
 with style():
     ax = plot.loss_curve(
         curve(reading.history, "loss"), curve(reading.history, "validation_loss"), smooth=1,
-        title="Reading 3,000 sentences",
+        baselines={"no kinds known": blind}, title="Reading 3,000 sentences",
     )  # fmt: skip
+    ax.axhline(knowing, color="#8a8a8a", linestyle="--", linewidth=1, zorder=0)
+    ax.annotate(f"all there is to know {knowing:.2f}", (500, knowing), (0, -4), ha="right", va="top",
+                textcoords="offset points", fontsize=8.5)  # fmt: skip
+    ax.set_ylim(bottom=1.1)
 show(ax, alt=(
-    "Training and validation loss over 500 steps: a steep fall from 4 to about 2.1 nats, a flat "
-    "stretch until some 150 steps, then a second fall to about 1.65."
+    "Training and validation loss over 500 steps: a steep fall from 4 to about 1.7 nats, the line "
+    "of a reader that knows no kinds; a flat stretch until some 250 steps; then a second step, down "
+    "to about 1.45, just above the line of all there is to know."
 ))  # fmt: skip
 
 # %% [markdown]
 # First it learns where things and adjectives stand. Then, after the flat stretch, which adjectives
-# go together. (Here two words in ten are hidden or wrong, so the curve ends above the table's last
-# line.)
+# go together. (While reading, two words of eight are hidden, and a tenth of them shows: the lines are
+# exact for the table, and a good guess for the curve.)
 #
 # ### A gap before and after
 #
@@ -644,12 +645,17 @@ with style():
     for ax, (name, model) in zip(axes, [("untrained", blank), ("after reading", reader)],
                                  strict=True):  # fmt: skip
         xy = flat_map(model)
-        for kind, where, color in [(GOOD, xy[:20], "#0072B2"), (BAD, xy[20:], "#D55E00")]:
-            ax.scatter(*where.T, s=12, color=color)
-            for word, place in list(zip(kind, where, strict=True))[:8]:
+        labelled = np.empty((0, 2))  # a word is written where there is room for it
+        for word, place, color in zip([*GOOD, *BAD], xy, ["#0072B2"] * 20 + ["#D55E00"] * 20,
+                                      strict=True):  # fmt: skip
+            ax.scatter(*place, s=12, color=color)
+            near = np.abs(labelled - place) / np.ptp(xy, axis=0) < [0.24, 0.05]
+            if not near.all(axis=1).any():
+                labelled = np.vstack([labelled, place])
                 ax.annotate(
                     word, place, (3, 3), textcoords="offset points", fontsize=8, color=color
                 )
+        ax.margins(x=0.14)
         ax.set_title(name)
         ax.set(xlabel="first direction", ylabel="second direction")
 show(fig, alt=(
@@ -710,8 +716,8 @@ with style():
     ax.legend(loc="lower right")
 show(ax, alt=(
     "Accuracy against 2, 8 and 32 labels. Pre-trained: at the top, near 1, for every number. From "
-    "scratch: near 0.5, 0.6 and 0.85, along a dotted line that stands for knowing the labelled "
-    "words and guessing the rest."
+    "scratch: near 0.5, 0.56 and 0.88, just below a dotted line that stands for knowing the "
+    "labelled words and guessing the rest."
 ))  # fmt: skip
 assert scores["pre-trained"].min() > 0.9
 assert (scores["from scratch"].mean(axis=1) < [0.6, 0.7, 0.95]).all()
@@ -899,8 +905,11 @@ assert rows[1][1] < rows[0][1] / 4
 assert [row[2] for row in rows] == [True] * 4 + [False] * 4
 nothing = np.full((2, 4), -100)
 with np.errstate(all="ignore"):
-    print("nothing asked:", solution(31).masked_lm_loss(some_h, some_E, some_b, nothing)[0],
-          "is right, 0/0 gives", wrong("0/0").function(some_h, some_E, some_b, nothing)[0])  # fmt: skip
+    losses = [f(some_h, some_E, some_b, nothing)[0]
+              for f in (solution(31).masked_lm_loss, wrong("0/0").function)]  # fmt: skip
+print(f"nothing asked: the solution gives {abs(losses[0])}, the mistake 0/0 gives {losses[1]}")
+assert losses[0] == 0
+assert math.isnan(losses[1])
 
 # %% [markdown]
 # - **Divided by all places** is the quiet one: the right direction, but the loss is a few times too
@@ -948,7 +957,7 @@ for name in ("mask_tokens", "masked_lm_loss"):
 
 # %%
 rows = []
-for name, n, C, vocabulary in [("this page", 2, 48, V), ("section 12", 2, 64, 4005),
+for name, n, C, vocabulary in [("this page", 2, 48, V), ("2 layers, 4,000 words", 2, 64, 4000),
                                ("BERT base", 12, 768, 30522)]:  # fmt: skip
     encoder, head = 2 * n * 12 * C * C, 2 * vocabulary * C
     rows.append([name, encoder, head, (encoder + head) / (encoder + 0.15 * head)])
@@ -992,7 +1001,7 @@ for name, rows_kept in [("all places", 32 * 128), ("asked places", round(0.15 * 
 
 # %% [markdown]
 # Fine-tuning costs as much for a text as reading does. But there are few texts: this page read 3,000
-# sentences six times over, and was then done with 60 steps of two.
+# sentences five times over, and was then done with 60 steps.
 # %% [markdown]
 # ## 12. Use it
 #
@@ -1046,8 +1055,14 @@ frozen = {name: np.array([nearest(model.bert, some_labels(8, seed)) for seed in 
 table([[name, *each.mean(axis=0), *each.min(axis=0)] for name, each in frozen.items()],
       columns=["encoder, frozen", "[CLS], mean of 5", "all tokens", "[CLS], lowest", "all, lowest"],
       digits=3)  # fmt: skip
-print(f"fine-tuned, with 8 labels: {scores['pre-trained'][1].mean():.3f}")
-assert frozen["after reading"][:, 1].mean() > frozen["untrained"][:, 1].mean() + 0.1
+assert frozen["after reading"].min() > 0.9
+assert frozen["untrained"].mean() < 0.65
+
+# %% [markdown]
+# Neither. Though `[CLS]` was never asked, it was read: other places look at it, and it looks at them.
+# In a language of 40 adjectives that is enough. In a real one the mean is the safer choice for a small
+# model, and `BERTConfig(pooling="mean")` takes it. Fine-tuning can teach `[CLS]` to gather, given the
+# labels and the steps.
 
 # %% [markdown]
 # ### Real weights

@@ -587,7 +587,7 @@ assert 0.3 < (1 - lr * decay) ** steps < 0.4
 # |---|---|---|
 # | one-hot product | $2 N V d$ | $N V$ numbers for $O$ |
 # | lookup | $N d$ copies, no arithmetic | |
-# | scatter-add | $N d$ additions | $V d$ numbers for $\bar{W}$, nearly all 0 |
+# | scatter-add | $N d$ additions | $V d$ numbers for $\bar{W}$, nearly all zero |
 # | kept for backward | | the ids |
 #
 # For GPT-2's sizes, a batch of one text:

@@ -103,7 +103,8 @@ class Trainer:
         self._best_weights: dict[str, np.ndarray] = {}  # where no folder keeps them
         self._like = next(iter(model.parameters())).data
         self._losses: list[float] = []  # of the steps since the last line of the log
-        self._pressed = threading.Event()  # Ctrl-C
+        self._pressed = threading.Event()  # Ctrl-C, here
+        self._told = False  # that it was pressed in some process, which all learn with a step
         self._began: float | None = None  # when training would have begun, had it had no break
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -182,8 +183,7 @@ class Trainer:
         self.workers.sum(buffer)
         for p, flat, some in zip(parameters, gradients, has, strict=True):
             p.grad = Tensor(asarray_like(flat.reshape(p.shape), p.data)) if some else None
-        if buffer[-2]:
-            self._pressed.set()
+        self._told = bool(buffer[-2])
         self.elapsed = float(buffer[-1])
         return float(buffer[-3])
 
@@ -238,16 +238,15 @@ class Trainer:
         self.interrupted = False
         self.model.train()
         since, tokens = time.perf_counter(), self.tokens
-        self._began = None
+        self._began, self._told = None, False
         shown = progress and not self.workers.rank
         with (
             self.workers.bound(),
             ctrl_c() as self._pressed,
             display(shown, self, console) as show,
         ):
-            pressed = self._pressed
             saved = self.step if self.step else -1
-            while self.progress < 1 and not self.stopped_early and not pressed.is_set():
+            while self.progress < 1 and not self.stopped_early and not self._told:
                 try:
                     loss, norm = self.train_step()
                 except FloatingPointError as error:
@@ -257,8 +256,8 @@ class Trainer:
                     since, tokens = time.perf_counter(), self.tokens
                     self._began = since - self.elapsed
                 if self.workers.size == 1:
-                    self.elapsed = self._clock()
-                if self.step % config.log_every == 0 or self.progress == 1 or pressed.is_set():
+                    self.elapsed, self._told = self._clock(), self._pressed.is_set()
+                if self.step % config.log_every == 0 or self.progress == 1 or self._told:
                     now, rate = time.perf_counter(), {}
                     if self.tokens > tokens:
                         rate["tokens_per_second"] = round((self.tokens - tokens) / (now - since))
@@ -278,7 +277,7 @@ class Trainer:
                 if config.save_every and self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
-            self.interrupted = pressed.is_set() and self.progress < 1 and not self.stopped_early
+            self.interrupted = self._told and self.progress < 1 and not self.stopped_early
             if not self.interrupted and not self._evaluated():
                 self._evaluate()
                 show(None)

@@ -101,8 +101,7 @@ class MPI(Alone):
             if not self._agreed:
                 traceback.print_exc()
                 print(f"process {self.rank} of {self.size} failed, which ends all", file=sys.stderr)
-                sys.stderr.flush()
-                self.comm.Abort(1)
+                end_all()
             raise
 
     def agree(self) -> None:
@@ -116,10 +115,11 @@ def end_all() -> None:
     """
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.COMM_WORLD.size > 1:
-        if mpi.COMM_WORLD.rank:
-            time.sleep(1)  # if all fail, the first one's words are those to be read
         sys.stdout.flush()
         sys.stderr.flush()
+        # mpiexec needs a moment to pass on what was said, before it ends itself; and if all fail,
+        # the first one's words are those to be read
+        time.sleep(1.5 if mpi.COMM_WORLD.rank else 0.5)
         mpi.COMM_WORLD.Abort(1)
 
 

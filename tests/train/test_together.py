@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,14 +31,23 @@ needs_mpi = pytest.mark.skipif(
 )
 
 
-def launch(processes, *command, **options):
+def launch(processes, *command):
     """Run it in N processes, with one thread each, and see that it ends."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     start = [sys.executable] if processes == 1 else [MPIEXEC, "-n", str(processes), sys.executable]
-    return subprocess.run(
-        [*start, *map(str, command)], cwd=ROOT, env=environment, timeout=120, text=True,
-        capture_output=True, check=False, **options,
-    )  # fmt: skip
+    # files, not pipes, which a process that hangs would keep open
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+    ):
+        done = subprocess.run(
+            [*start, *map(str, command)], cwd=ROOT, env=environment, timeout=120, stdout=out,
+            stderr=err, check=False,
+        )  # fmt: skip
+        out.seek(0)
+        err.seek(0)
+        done.stdout, done.stderr = out.read(), err.read()
+    return done
 
 
 def train(out, processes, names, happens=None, **options):
@@ -117,11 +127,12 @@ def test_dropout_is_each_process_s_own_and_goes_on_bit_for_bit(tmp_path):
 
 
 @needs_mpi
-def test_ctrl_c_in_one_process_stops_all_after_the_same_step(tmp_path):
-    happens = {"what": "ctrl-c", "rank": 1, "step": 2, "saved": True}
+@pytest.mark.parametrize(("when", "last"), [("ctrl-c", 3), ("late ctrl-c", 4)])
+def test_ctrl_c_in_one_process_stops_all_after_the_same_step(tmp_path, when, last):
+    happens = {"what": when, "rank": 1, "step": 2, "saved": True}
     ((_, ranks),) = train(tmp_path, 2, ["tags"], happens, steps=50, eval_every=0)
-    assert [(r["step"], r["interrupted"]) for r in ranks] == [(3, True)] * 2
-    assert load_checkpoint(tmp_path / "tags" / "run").state["step"] == 3
+    assert [(r["step"], r["interrupted"]) for r in ranks] == [(last, True)] * 2
+    assert load_checkpoint(tmp_path / "tags" / "run").state["step"] == last
 
 
 @needs_mpi
@@ -139,7 +150,10 @@ def test_ctrl_c_in_the_terminal_saves_and_says_how_to_go_on(tmp_path):
         while not checkpoints(out) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        try:
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     step = load_checkpoint(out).state["step"]
     assert f"Stopped after step {step}; all is saved" in said
     assert said.count("train --resume --out") == 1

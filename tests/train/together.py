@@ -41,7 +41,16 @@ def one(name: str, folder: Path, options: str, event: dict) -> None:
 
     def train_step():
         if rank == event.get("rank", -1) and trainer.step == event["step"]:
-            if event["what"] == "ctrl-c":
+            if event["what"] == "late ctrl-c":  # when the others have been told that there is none
+                update = trainer.optimizer.step
+
+                def late():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    trainer.optimizer.step = update
+                    update()
+
+                trainer.optimizer.step = late
+            elif event["what"] == "ctrl-c":
                 os.kill(os.getpid(), signal.SIGINT)
             elif event["what"] == "nan":
                 next(net.parameters()).data[...] = np.nan

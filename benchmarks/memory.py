@@ -46,7 +46,7 @@ def _child(what: str, library: str, length: int) -> float:
     return float(done.stdout)
 
 
-def _peak() -> float:
+def peak() -> float:
     """The most that was resident so far. (Linux's ``ru_maxrss`` would count the parent's too.)"""
     status = Path("/proc/self/status")
     if status.exists():
@@ -83,9 +83,9 @@ def _attention(library: str, length: int) -> float:
 
     call(*inputs(64))  # compile, start threads
     arrays = inputs(length)
-    before = _peak()
+    before = peak()
     call(*arrays)
-    return _peak() - before
+    return peak() - before
 
 
 def _step(library: str) -> float:
@@ -97,11 +97,11 @@ def _step(library: str) -> float:
         "torch": train_step._torch,
     }[library]
     make(train_step.SIZES["nano"])()  # imports, compiling, threads
-    before = _peak()
+    before = peak()
     step = make(train_step.SIZES["mid"])
     step()
     step()
-    return _peak() - before
+    return peak() - before
 
 
 def show(result: dict[str, Any], console: Any) -> None:

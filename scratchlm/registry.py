@@ -37,6 +37,7 @@ class Implementation:
     priority: int = 0
     unavailable: Callable[[], str | None] = lambda: None  # None, or why not and how to mend it
     supports: Callable[..., bool] | None = None  # (*arrays, **options) -> can it take this call
+    supported: OpFunction | None = None  # the function for such a call, which need not ask again
 
 
 class Op:
@@ -82,7 +83,8 @@ class Op:
             self.run = self._run_best
 
     def _run_best(self, *arrays: Any, **options: Any) -> tuple[Any, Callable[..., Any]]:
-        return self.select(*arrays, **options).function(*arrays, **options)
+        best = self.select(*arrays, **options)
+        return (best.supported or best.function)(*arrays, **options)
 
     def select(self, *arrays: Any, **options: Any) -> Implementation:
         """The implementation of highest priority that can run here and supports this call."""
@@ -193,12 +195,13 @@ def implementation(
     priority: int,
     unavailable: Callable[[], str | None] = lambda: None,
     supports: Callable[..., bool] | None = None,
+    supported: OpFunction | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as implementation ``name`` of op ``of`` (a kernel does)."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         made: OpFunction = function  # type: ignore[assignment]
-        get_op(of).add(Implementation(name, made, priority, unavailable, supports))
+        get_op(of).add(Implementation(name, made, priority, unavailable, supports, supported))
         return function
 
     return register

@@ -479,7 +479,7 @@ def apply(op: Any, *inputs: Any, **options: Any) -> Any:
     if type(op) is str:
         op = get_op(op)
     for x in inputs:
-        if not isinstance(x, Tensor):
+        if x is not None and not isinstance(x, Tensor):
             inputs = _as_tensors(inputs)
             break
     arrays = [None if t is None else t.data for t in inputs]

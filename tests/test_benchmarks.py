@@ -21,7 +21,7 @@ from benchmarks import (  # noqa: E402
 )
 from scratchlm.data import Corpus  # noqa: E402
 from scratchlm.metrics import perplexity  # noqa: E402
-from scratchlm.models import NGram  # noqa: E402
+from scratchlm.models import GPTConfig, LlamaConfig, NGram  # noqa: E402
 from scratchlm.text import CharVocab  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
@@ -139,15 +139,23 @@ def test_memory_is_measured_in_a_process_of_its_own():
         memory._child("step", "nobody", 0)
 
 
-WRITING = decode.Size(
-    vocab=11, block=16, layers=2, heads=3, width=12, prompt=3, tokens=4, long_prompt=7
-)
+WRITING = {
+    "gpt": GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=3, n_embd=12),
+    "llama": LlamaConfig(
+        vocab_size=11, block_size=16, n_layer=2, n_head=3, n_kv_head=1, n_embd=12, n_inner=20
+    ),
+}
 
 
-def test_decoding_compares_writers_of_the_same_text(monkeypatch):
+@pytest.mark.parametrize("kind", WRITING)
+def test_decoding_compares_writers_of_the_same_text(kind, monkeypatch):
     """With transformers, where it is installed."""
-    monkeypatch.setattr(decode, "SIZES", {"small": WRITING})
-    rows = decode.run(rounds=2)["rows"]
+    size = decode.Size(WRITING[kind], prompt=3, tokens=4, long_prompt=7, no_cache=True)
+    monkeypatch.setattr(decode, "SIZES", {"small": size})
+    result = decode.run(rounds=2)
+    assert {"scratchlm"} <= {row["name"] for row in result["memory"]}
+    assert all(row["mb"] >= 0 for row in result["memory"])
+    rows = result["rows"]
     decoded = [row for row in rows if row["what"] == "decode" and row["threads"] == 1]
     assert {"scratchlm", decode.WITHOUT, "products alone"} <= {row["name"] for row in decoded}
     for row in rows:

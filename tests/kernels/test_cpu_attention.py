@@ -88,6 +88,43 @@ def test_queries_and_keys_of_different_lengths(dtype: str, causal: bool) -> None
         agrees("attention", inputs(n, m, dtype=dtype), {"causal": causal})
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_few_queries_beside_a_cache(n: int, dtype: str) -> None:
+    """Keys and values are rows of a larger buffer; heads share them; the last axes are whole
+    vectors, or not; masks of every kind; more queries than keys."""
+    rng = np.random.default_rng(n)
+    for m, d, e, heads, groups in (
+        (1, 16, 32, 1, 1), (2, 64, 64, 2, 3), (7, 16, 16, 3, 1), (40, 17, 16, 1, 2),
+        (131, 32, 24, 2, 2), (600, 64, 16, 1, 9),
+    ):  # fmt: skip
+        q, k, v = inputs(n, m + 20, d, e, batch=2, heads=heads, groups=groups, dtype=dtype)
+        k, v = k[:, :, 3 : m + 3], v[:, :, :m]
+        scores = (2, heads * groups, n, m)
+        allowed = rng.random((*scores[:2], n, m)) < 0.6
+        allowed[0, 0, -1] = False  # nothing to attend to
+        padding = np.ones((2, 1, 1, m), bool)
+        padding[1, ..., : m // 2] = False
+        added = np.where(allowed, rng.standard_normal(scores), -np.inf).astype(dtype)
+        for mask in (None, allowed, padding, added, allowed[..., :1], added[:1, :, :1]):
+            for causal in (False, True):
+                options = {"mask": mask, "causal": causal, "scale": 0.3}
+                agrees("attention", (q, k, v), options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_query_is_the_same_alone_and_among_few_others(dtype: str) -> None:
+    """With a cache, whether tokens are read one by one or together, they see the same."""
+    q, k, v = inputs(4, 50, 32, groups=3, batch=3, dtype=dtype)
+    together, _ = kernel()(q, k, v, causal=True)
+    for b in range(3):
+        for n in range(4):
+            here = slice(n, n + 1), slice(47 + n)
+            one, _ = kernel()(q[b : b + 1, :, here[0]], k[b : b + 1, :, here[1]],
+                              v[b : b + 1, :, here[1]], causal=True)  # fmt: skip
+            np.testing.assert_allclose(one[0, :, 0], together[b, :, n], rtol=1e-6, atol=1e-6)
+
+
 def masks(rng: np.random.Generator, n: int, m: int, heads: int) -> dict[str, np.ndarray]:
     blind = rng.random((n, m)) < 0.6
     blind[n // 2] = False  # a query with nothing to attend to
@@ -405,8 +442,8 @@ def test_the_default_takes_the_kernel_where_it_pays() -> None:
     op = get_op("attention")
     long = inputs(256, dtype="float32")
     assert op.select(*long, causal=True).name == "numba"
-    assert op.select(*inputs(4)).name == "reference"
-    assert op.select(long[0][:, :, -1:], long[1], long[2]).name == "reference"
+    assert op.select(*inputs(7)).name == "reference"
+    assert op.select(long[0][:, :, -1:], long[1], long[2]).name == "numba"
 
 
 @pytest.fixture
@@ -529,6 +566,30 @@ FAULTS = {
     "dP not dropped": ("dline[j] * keep[j] - row_delta", "dline[j] - row_delta"),
     "dropout one place off": ("np.uint64(first + 1)", "np.uint64(first)"),
 }
+FEW_FAULTS = {
+    "few: keys of another head": ("+ h * k.strides[1]", "+ 0 * k.strides[1]"),
+    "few: values of another sequence": ("(b * v.strides[0] + h", "(0 * v.strides[0] + h"),
+    "few: heads of a group mixed up": ("acc[own * n + i], y[b", "acc[own + i], y[b"),
+    "few: the mask of another head": ("(h * group + own) * head_step", "h * head_step"),
+    "few: causal forgotten": ("if kind or (causal and n > 1):", "if kind:"),
+    "few: not divided by the sum": ("line[j] *= part", "line[j] *= one"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FEW_FAULTS)
+def test_planted_fault_with_few_queries_is_caught(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = with_fault("attention", *FEW_FAULTS[fault], tmp_path, monkeypatch)
+    q, k, v = inputs(3, 40, batch=2, groups=2, dtype="float32")
+    mask = np.random.default_rng(0).random((2, 4, 3, 40)) < 0.5
+    found = [
+        each
+        for options in ({}, {"causal": True}, {"mask": mask})
+        for each in compare("attention", (q, k, v), options, kernel=faulty.attention)
+    ]
+    assert found
 
 
 @pytest.mark.slow

@@ -129,10 +129,52 @@ def test_linear_of_every_size(dtype: str) -> None:
     """Around the sizes of tiles (64 x 512), of chunks of the sum (512) and of vectors."""
     shapes = [(n, i, o) for n in (1, 63, 65, 130) for i in (1, 17, 513) for o in (1, 31, 65)]
     shapes += [(3, 1030, 5), (66, 512, 512), (5, 64, 1025), (64, 511, 513), (200, 96, 40)]
+    # more rows than go unpacked, and where both ways meet
+    shapes += [(257, 17, 33), (320, 513, 65), (256, 40, 513)]
     for rows, ins, outs in shapes:
         arrays = [normal(*s, dtype=dtype) for s in ((rows, ins), (outs, ins), (outs,))]
         agrees("linear", arrays, {}, scale=4)  # sums of up to a thousand terms
         agrees("linear", (*arrays[:2], None), {}, scale=4)
+
+
+@DTYPES
+@pytest.mark.parametrize("outs", [1, 3, 4, 5, 16, 17, 130, 513])
+def test_linear_of_few_rows(outs: int, dtype: str) -> None:
+    """Each number of rows taken at a time, and rows of the weight that are left over."""
+    for rows in (1, 2, 3, 4, 5, 7):
+        for ins in (1, 7, 16, 31, 64):
+            arrays = [normal(*s, dtype=dtype) for s in ((rows, ins), (outs, ins), (outs,))]
+            agrees("linear", arrays, {})
+
+
+@DTYPES
+def test_a_row_is_the_same_alone_and_among_few_others(dtype: str) -> None:
+    """The order of a sum does not hang on what else is computed: a text written alone is the text
+    written in a batch."""
+    x, weight, bias = (normal(*s, dtype=dtype) for s in ((7, 75), (90, 75), (90,)))
+    linear = get_op("linear").implementations["numba"].function
+    together, _ = linear(x, weight, bias)
+    for i in range(7):
+        np.testing.assert_array_equal(linear(x[i : i + 1], weight, bias)[0][0], together[i])
+
+
+@DTYPES
+@given(data=st.data(), seed=seeds)
+def test_rope_of_any_positions(data: st.DataObject, dtype: str, seed: int) -> None:
+    """Positions that broadcast along any axes, offsets, views, features left as they are."""
+    batch, heads, length, half = (data.draw(st.integers(1, 3)) for _ in range(4))
+    x = normal(batch, length, heads, 2 * half + 1, dtype=dtype, seed=seed).swapaxes(1, 2)
+    ndim = data.draw(st.integers(2, 4))
+    x = x[(0,) * (4 - ndim)]
+    rows = x.shape[:-1][data.draw(st.integers(0, ndim - 2)) :]
+    shape = [data.draw(st.sampled_from((1, side))) for side in rows]
+    positions = np.random.default_rng(seed).integers(-3, 9000, shape)
+    options: dict[str, Any] = {"positions": positions.astype(data.draw(st.sampled_from("iq")))}
+    options |= {"rotary_dim": 2 * half, "offset": data.draw(st.integers(-2, 5))}
+    options["interleaved"] = data.draw(st.booleans())
+    if data.draw(st.booleans()):
+        options["frequencies"] = [0.3 / (i + 1) for i in range(half)]
+    agrees("rope", [x], options, seed)
 
 
 @DTYPES
@@ -379,6 +421,7 @@ CALLS: dict[str, tuple[list[np.ndarray], dict[str, Any]]] = {
     "swiglu": ([normal(700, 400), normal(700, 400, seed=1)], {}),
     "layer_norm": ([normal(700, 400), normal(400), normal(400)], {}),
     "rms_norm": ([normal(700, 400), normal(400)], {}),
+    "rope": ([normal(4, 9, 130, 16)], {}),
     "softmax": ([normal(700, 400)], {}),
     "cross_entropy": ([normal(700, 400), np.arange(700) % 400], {}),
     "embedding": ([np.arange(2000) ** 2 % 701, normal(701, 200)], {}),
@@ -480,6 +523,9 @@ FAULTS = {  # module, op, what its source says, what it says with the fault
     ),
     "rows do not add up": ("norm", "rms_norm", "dw[j] += drow[j] * n", "dw[j] = drow[j] * n"),
     "the gate's slope": ("activations", "swiglu", "(one + a_[i] * (one - s))", "(one + a_[i] * s)"),
+    "turned the other way": ("positions", "rope", "x2 * (s[i] * sign)", "x2 * (s[i] * -sign)"),
+    "one angle for all": ("positions", "rope", "head_step + n * step", "head_step"),
+    "features beyond are lost": ("positions", "rope", "range(2 * half, d)", "range(d, d)"),
     "the last of a chunk": ("activations", "swiglu", "range(out.size)", "range(out.size - 1)"),
     "maximum not taken off": ("softmax", "softmax", "exp(row[j] - m)", "exp(row[j])"),
     "blind rows": ("softmax", "softmax", "if m == nothing:", "if False:"),
@@ -506,4 +552,6 @@ def test_planted_fault_is_caught(
     if op == "softmax":
         arrays[0] = arrays[0] * 1e3
         arrays[0][5] = -np.inf
+    if op == "rope":
+        options = {"rotary_dim": 14}
     assert compare(op, arrays, options, kernel=kernel, scale=100)

@@ -63,11 +63,15 @@ def _register(
     def supports(*arrays: Any, **options: Any) -> bool:
         return pays(*arrays) and can(*arrays, **options)
 
+    def supported(*arrays: Any, **options: Any) -> Any:
+        return kernel()(*arrays, **options)
+
     run.__name__ = run.__qualname__ = op
     run.__doc__ = reference.__doc__
     return implementation(
-        NAME, of=op, priority=PRIORITY, unavailable=unavailable, supports=supports
-    )(run)
+        NAME, of=op, priority=PRIORITY, unavailable=unavailable, supports=supports,
+        supported=supported,
+    )(run)  # fmt: skip
 
 
 def _floats(*arrays: Any) -> bool:
@@ -75,7 +79,10 @@ def _floats(*arrays: Any) -> bool:
     dtype = getattr(arrays[0], "dtype", None)
     if dtype != np.float32 and dtype != np.float64:
         return False
-    return all(type(x) is np.ndarray and x.dtype == dtype for x in arrays)
+    for x in arrays:  # asked at every call, and a loop is quicker than all()
+        if type(x) is not np.ndarray or (x.dtype is not dtype and x.dtype != dtype):
+            return False
+    return True
 
 
 # -- attention -------------------------------------------------------------------------------------
@@ -90,8 +97,11 @@ def _can_attend(q: Any, k: Any, v: Any, bias: Any = None, **options: Any) -> boo
 
 
 def _attention_pays(q: Any, k: Any, v: Any, bias: Any = None) -> bool:
-    # one query beside many keys is two products of a matrix with a vector, which NumPy does well
-    return q.ndim > 2 and q.shape[-2] >= 16 and math.prod(q.shape[:-1]) * k.shape[-2] >= 1 << 15
+    if q.ndim < 3:
+        return False
+    if q.shape[-2] <= 4:  # to write, token by token
+        return k.shape[-1] % 16 == v.shape[-1] % 16 == 0
+    return q.shape[-2] >= 16 and math.prod(q.shape[:-1]) * k.shape[-2] >= 1 << 15
 
 
 # -- linear ----------------------------------------------------------------------------------------
@@ -113,9 +123,7 @@ def _can_map(x: Any, weight: Any, bias: Any = None) -> bool:
 
 
 def _linear_pays(x: Any, weight: Any, bias: Any = None) -> bool:
-    # x.size * outs products; each weight must serve several rows, or copying it is not worth it
-    outs, ins = weight.shape if weight.ndim == 2 else (0, 1)
-    return _X86 and x.size >= 32 * ins and x.size * outs >= 1 << 20
+    return _X86 and (weight.size >= 1 << 14 or x.size * weight.shape[0] >= 1 << 20)
 
 
 # -- activations, norm, loss -----------------------------------------------------------------------
@@ -125,17 +133,51 @@ def _can_gelu(x: Any, *, approximate: str = "none") -> bool:
     return approximate == "tanh" and _floats(x) and x.size > 0
 
 
-def _can_normalize(x: Any, weight: Any = None, bias: Any = None, **options: Any) -> bool:
-    given = [p for p in (weight, bias) if p is not None]
-    return _floats(x, *given) and fits.layer_norm(x, weight, bias, **options)
-
-
-def _can_rescale(x: Any, weight: Any = None, **options: Any) -> bool:
-    return _can_normalize(x, weight, **options)
+def _can_normalize(x: Any, *parameters: Any, eps: float = 1e-5) -> bool:
+    given = [p for p in parameters if p is not None]
+    return _floats(x, *given) and fits.layer_norm(x, *given)
 
 
 def _can_gate(a: Any, b: Any) -> bool:
     return _floats(a, b) and a.shape == b.shape and a.size > 0
+
+
+def _can_turn(
+    x: Any,
+    *,
+    positions: Any = None,
+    offset: Any = 0,
+    base: Any = 10000.0,
+    rotary_dim: Any = None,
+    interleaved: Any = True,
+    frequencies: Any = None,
+) -> bool:
+    if not _floats(x) or not 2 <= x.ndim <= 4 or x.size == 0:
+        return False
+    r = x.shape[-1] if rotary_dim is None else rotary_dim
+    return (
+        type(r) is int
+        and type(offset) is int
+        and r % 2 == 0
+        and 0 < r <= x.shape[-1]
+        and isinstance(base, int | float)
+        and base > 0
+        and isinstance(interleaved, bool)
+        and (frequencies is None or len(frequencies) == r // 2)
+        and (positions is None or _stand(positions, x.shape[:-1]))
+    )
+
+
+def _stand(positions: Any, rows: tuple[int, ...]) -> bool:
+    """Whether they are integers that broadcast to the rows of x."""
+    return (
+        type(positions) is np.ndarray
+        and positions.dtype.kind in "iu"
+        and positions.ndim <= len(rows)
+        and all(
+            have in (1, want) for have, want in zip(positions.shape[::-1], rows[::-1], strict=False)
+        )
+    )
 
 
 def _can_weigh(x: Any, *, axis: int = -1) -> bool:
@@ -177,6 +219,14 @@ def _several_thousand_singles(x: Any, *others: Any) -> bool:
     return x.size >= 1 << 13 and x.dtype == np.float32
 
 
+def _hundreds(x: Any, *others: Any) -> bool:
+    return x.size >= 1 << 7
+
+
+def _hundreds_of_singles(x: Any, *others: Any) -> bool:
+    return x.size >= 1 << 8 and x.dtype == np.float32
+
+
 def _sequences(x: Any, *others: Any) -> bool:
     return _X86 and _several_thousand_singles(x)
 
@@ -192,10 +242,11 @@ def _many_rows(ids: Any, weight: Any) -> bool:
 
 _register("attention", "attention", _can_attend, _attention_pays)
 _register("linear", "linear", _can_map, _linear_pays)
-_register("gelu", "activations", _can_gelu, _several_thousand)
-_register("layer_norm", "norm", _can_normalize, _several_thousand)
-_register("rms_norm", "norm", _can_rescale, _several_thousand)
-_register("swiglu", "activations", _can_gate, _several_thousand_singles)
+_register("gelu", "activations", _can_gelu, _hundreds)
+_register("layer_norm", "norm", _can_normalize, _hundreds)
+_register("rms_norm", "norm", _can_normalize, _hundreds)
+_register("rope", "positions", _can_turn, _hundreds)
+_register("swiglu", "activations", _can_gate, _hundreds_of_singles)
 _register("softmax", "softmax", _can_weigh, _several_thousand_singles)
 _register("embedding", "embedding", _can_look_up, _many_rows)
 _register("rnn", "recurrent", _can_step, _long_sequences)

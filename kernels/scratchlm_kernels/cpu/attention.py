@@ -21,6 +21,10 @@ as wide as the innermost product: that costs N d moves against N M d products, a
 sizes will do. A mask is read as it was given, bytes or numbers, and broadcasts by strides of 0; a
 tile in which it forbids everything is not visited.
 
+Up to ``FEW`` queries beside a cache of many keys are another matter: to copy the keys would take
+longer than to use them. So all scores of a query are made at once, from keys and values where they
+are, and the heads of q that share a head of k and v are done together. Backward takes the tiles.
+
 Dropout multiplies P by a mask m, 0 or 1 / (1 - p), before it meets v: ``y = (P m) v``. So dv comes
 from P m, and ``dP = (dy vᵀ) m``, while l and delta stay what they are. An element of m hangs on the
 seed and its place alone (:mod:`scratchlm.ops.splitmix`): backward draws it again.
@@ -40,12 +44,23 @@ from scratchlm.ops import splitmix
 
 from .compiling import Types, helper, kernel
 from .scratch import scratch
-from .simd import ROWS, VECTORS, exp, lanes, matmul_add, panel, round_up, row_max
+from .simd import (
+    ROWS,
+    VECTORS,
+    dot_products,
+    exp,
+    lanes,
+    matmul_add,
+    panel,
+    round_up,
+    row_max,
+)
 from .threads import share
 from .waiting import take
 
 QUERIES = 64  # rows of a tile
 KEYS = 128  # columns of a tile
+FEW = 4  # queries, up to which keys and values are read where they are
 MIN_ITEMS = 8  # pieces of work in backward, so that a few threads find some each
 ADDED, ALLOWED = 1, 2  # kinds of mask; 0 is none
 
@@ -166,9 +181,12 @@ def pack_forward(counter, pieces, k, v, kt, vp, keys, stride_v, step):
         _copy(v[b, h], vp, head * keys * stride_v, keys, stride_v, one)
 
 
+def _mask(t: Types) -> tuple[Any, ...]:
+    return (t.integer, t.dense(1), t.bytes, *(t.integer,) * 4)
+
+
 def _mask_and_dropout(t: Types) -> tuple[Any, ...]:
-    mask = (t.integer, t.dense(1), t.bytes, *(t.integer,) * 4)
-    return (*mask, t.flag, t.bits, t.bits, t.real)
+    return (*_mask(t), t.flag, t.bits, t.bits, t.real)
 
 
 @kernel(lambda t: (t.counter, t.integer, t.given(4), t.own(1), t.own(1), *_mask_and_dropout(t),
@@ -257,6 +275,62 @@ def forward(counter, pieces, q, kt, vp, kind, added, allowed, batch_step, head_s
                 out[j] = row[j] * part
             top[b, h, q0 + i] = m[i] if m[i] != nothing else zero
             inverse[b, h, q0 + i] = part
+
+
+@kernel(lambda t: (t.counter, t.integer, *(t.given(4),) * 3, *_mask(t), t.own(4), t.integer,
+                   t.real, t.flag))  # fmt: skip
+def few(counter, pieces, q, k, v, kind, added, allowed, batch_step, head_step, down, across, y,
+        wide, scale, causal):  # fmt: skip
+    """Each piece: one head of k and v, where they are, and all queries of the heads that share it.
+
+    The last axes of k and v must be contiguous, that of v whole vectors.
+    """
+    n, d = q.shape[2:]
+    _, kv_heads, n_keys, e = v.shape
+    group = q.shape[1] // kv_heads
+    size = y.itemsize
+    padded = -(-group * n // ROWS) * ROWS
+    qs = np.empty(padded * d, y.dtype)
+    s = np.zeros((padded, n_keys), y.dtype)
+    acc = np.empty((padded, e), y.dtype)
+    flat_s, flat_acc = s.reshape(padded * n_keys), acc.reshape(padded * e)
+    nothing = y.dtype.type(-np.inf)
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    k_row, v_row = k.strides[2] // size, v.strides[2] // size
+    while True:
+        piece = take(counter)
+        if piece >= pieces:
+            break
+        b, h = piece // kv_heads, piece % kv_heads
+        for own in range(group):
+            _copy(q[b, h * group + own], qs, own * n * d, n, d, scale)
+        k_at = (b * k.strides[0] + h * k.strides[1]) // size
+        v_at = (b * v.strides[0] + h * v.strides[1]) // size
+        dot_products(qs, 0, d, k, k_at, k_row, flat_s, 0, n_keys, group * n, n_keys, d)
+        if kind or (causal and n > 1):
+            for own in range(group):
+                at = b * batch_step + (h * group + own) * head_step
+                _hide(s[own * n : (own + 1) * n], kind, added, allowed, at, down, across, n, n,
+                      n_keys, n_keys, n_keys - n + 1, causal)  # fmt: skip
+        for i in range(group * n):
+            line = s[i]
+            high = row_max(line)
+            base = high if high != nothing else zero
+            total = zero
+            for j in range(n_keys):
+                p = exp(line[j] - base)
+                line[j] = p
+                total += p
+            part = one / total if total != zero else zero
+            for j in range(n_keys):
+                line[j] *= part
+        matmul_add(flat_s, 0, n_keys, 1, v, v_at, v_row, wide * VECTORS, flat_acc, 0, e, padded, e,
+                   n_keys, wide, False)  # fmt: skip
+        for own in range(group):
+            for i in range(n):
+                row, out = acc[own * n + i], y[b, h * group + own, i]
+                for j in range(e):
+                    out[j] = row[j]
 
 
 @kernel(lambda t: (t.counter, t.integer, *(t.given(4),) * 5, *(t.own(1),) * 6,
@@ -401,11 +475,12 @@ def attention(
     dropout_p: float = 0.0,
     rng: Any = None,
     return_weights: bool = False,
+    tiled: bool = False,
 ) -> tuple[np.ndarray, Any]:
     """``softmax(scale * q kᵀ + mask) v``; shapes and meaning as in :mod:`scratchlm.ops.attention`.
 
     Float32 or float64, last axes up to 256 long; no bias, whose gradient would be N x M, and no
-    weights to return.
+    weights to return. ``tiled`` makes few queries go the way of many, which is that of backward.
     """
     dtype = q.dtype
     n, d = q.shape[-2:]
@@ -414,7 +489,19 @@ def attention(
     batch, heads = q4.shape[:2]
     kv_heads = k4.shape[1]
     factor = dtype.type(1 / math.sqrt(d) if scale is None else scale)
-    options = (*_flat_mask(mask, dtype, (*q.shape[:-1], n_keys)), *_dropout(dropout_p, rng, dtype))
+    flat_mask = _flat_mask(mask, dtype, (*q.shape[:-1], n_keys))
+    if not tiled and n <= FEW and not dropout_p and can_stay(k) and can_stay(v):
+        y = np.empty((batch, heads, n, e), dtype)
+        share(
+            few[dtype], batch * kv_heads, q4, k4, v4, *flat_mask, y, lanes(dtype), factor, causal,
+            small=batch * heads * n * n_keys * (d + e) < SMALL,
+        )  # fmt: skip
+
+        def vjp_of_few(dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            return attention(q, k, v, mask=mask, causal=causal, scale=scale, tiled=True)[1](dy)
+
+        return y.reshape(*q.shape[:-1], e), vjp_of_few
+    options = (*flat_mask, *_dropout(dropout_p, rng, dtype))
 
     wide, step = lanes(dtype), panel(dtype)
     keys, stride_d, stride_v = round_up(n_keys, step), round_up(d, wide), round_up(e, wide)
@@ -464,6 +551,13 @@ def attention(
 
 
 SMALL = 1_000_000  # products; below, one thread does it all
+
+
+def can_stay(x: np.ndarray) -> bool:
+    """Whether few queries can read keys or values ``x`` where they are: as rows of whole vectors,
+    whatever lies between the rows.
+    """
+    return x.strides[-1] == x.itemsize and x.shape[-1] % lanes(x.dtype) == 0
 
 
 def _dropout(p: float, rng: Any, dtype: np.dtype[Any]) -> tuple[bool, Any, Any, Any]:

@@ -49,6 +49,7 @@ class Types:
     flag = types.boolean
     counter = types.Array(types.int64, 1, "C")
     ids = types.Array(types.int64, 1, "C", readonly=True)
+    angles = types.Array(types.float64, 1, "C", readonly=True)
     bits = types.uint64
     bytes = types.Array(types.uint8, 1, "C", readonly=True)
 

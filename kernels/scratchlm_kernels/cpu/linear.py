@@ -21,12 +21,16 @@ import numpy as np
 
 from .compiling import kernel
 from .scratch import scratch
-from .simd import ROWS, VECTORS, lanes, matmul_add, panel
+from .simd import ROWS, VECTORS, dot_products, lanes, matmul_add, panel
 from .threads import share
 from .waiting import take
 
 TALL, BROAD, DEEP = 64, 512, 512
 SMALL = 2_000_000  # products; below, one thread does it all
+FEW = 256  # rows; up to here, copying B into panels costs more than it saves
+SEVERAL = 32  # rows; below, packing does not pay in backward either, and NumPy does it
+STREAMED = 1 << 17  # numbers of B that a thread reads in one go
+WEIGHTS = 1 << 17  # numbers of B; below, fetching them is not worth a second thread
 
 
 @kernel(lambda t: (t.counter, t.integer, t.dense(2), t.own(1), t.integer, t.flag))
@@ -115,6 +119,29 @@ def product(counter, pieces, A, panels, C, bias, has_bias, transposed, wide, sum
                     out[j] = row[j]
 
 
+@kernel(lambda t: (t.counter, t.integer, t.dense(2), t.dense(2), t.dense(1), t.own(2), t.flag,
+                   t.integer))  # fmt: skip
+def dots(counter, pieces, A, B, bias, C, has_bias, broad):
+    """Each piece: ``broad`` columns of ``C = A Bᵀ + bias``, that many rows of B, where they are."""
+    rows, depth = A.shape
+    columns = B.shape[0]
+    a, b, c = A.reshape(rows * depth), B.reshape(columns * depth), C.reshape(rows * columns)
+    while True:
+        piece = take(counter)
+        if piece >= pieces:
+            break
+        j0 = piece * broad
+        here = min(broad, columns - j0)
+        for i0 in range(0, rows, TALL):
+            tall = min(TALL, rows - i0)
+            dot_products(a, i0 * depth, depth, b, j0 * depth, depth, c, i0 * columns + j0, columns,
+                         tall, here, depth)  # fmt: skip
+        if has_bias:
+            for i in range(rows):
+                for j in range(j0, j0 + here):
+                    C[i, j] += bias[j]
+
+
 def matmul(
     A: np.ndarray,
     B: np.ndarray,
@@ -143,6 +170,20 @@ def matmul(
     share(
         product[dtype], pieces, A, panels, C, shift, bias is not None, transposed_a,
         lanes(dtype), C[0, :0] if sums is None else sums, small=small,
+    )  # fmt: skip
+    return C
+
+
+def few_rows(A: np.ndarray, B: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """``A Bᵀ + bias``, B being read once, and not copied."""
+    A, B = np.ascontiguousarray(A), np.ascontiguousarray(B)
+    (rows, depth), columns = A.shape, B.shape[0]
+    C = np.empty((rows, columns), A.dtype)
+    broad = max(16, min(columns // 8, STREAMED // depth)) // 4 * 4
+    shift = C[0] if bias is None else np.ascontiguousarray(bias)
+    share(
+        dots[A.dtype], -(-columns // broad), A, B, shift, C, bias is not None, broad,
+        small=columns * depth < WEIGHTS and C.size * depth < SMALL,
     )  # fmt: skip
     return C
 
@@ -177,10 +218,16 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     outs, ins = weight.shape
     rows = math.prod(x.shape[:-1])
     x2 = x.reshape(rows, ins)
-    y = matmul(x2, weight, bias, transposed_b=True)
+    if rows <= FEW:
+        y = few_rows(x2, weight, bias)
+    else:
+        y = matmul(x2, weight, bias, transposed_b=True)
 
     def vjp(dy: np.ndarray) -> tuple[np.ndarray | None, ...]:
         dy2 = dy.reshape(rows, outs)
+        if rows < SEVERAL:
+            dx = (dy2 @ weight).reshape(x.shape)
+            return dx, dy2.T @ x2, None if bias is None else dy2.sum(axis=0)
         dx = matmul(dy2, weight).reshape(x.shape)
         dbias = None if bias is None else np.empty(outs, dy.dtype)
         dweight = matmul(dy2, x2, transposed_a=True, sums=dbias)

@@ -25,6 +25,7 @@ _wide = bool(llvm.get_host_cpu_features().get("avx512f"))
 VECTOR_BYTES = 64 if _wide else 32
 VECTORS = 4 if _wide else 2
 ROWS = 4
+BESIDE = 4 if _wide else 2  # rows of both at a time: see dot_products
 
 
 def lanes(dtype: np.dtype[Any]) -> int:
@@ -153,6 +154,138 @@ def matmul_add(A, a, a_row, a_k, B, b, b_row, b_panel, C, c, c_row, rows, column
                 _tile2(A, ai, a_row, a_k, B, bj, b_row, C, cij, c_row, K, add)
             else:
                 _tile1(A, ai, a_row, a_k, B, bj, b_row, C, cij, c_row, K, add)
+
+
+def _dots(rows: int, columns: int) -> Any:
+    """An intrinsic: ``C[i, j] = sum_k A[i, k] B[j, k]`` of so many rows of A and of B.
+
+    A vector of partial sums for each of them stays in a register; what is left of the K terms
+    beyond the last whole vector is summed one by one.
+    """
+
+    @intrinsic
+    def dots(context, A, a, a_row, B, b, b_row, C, c, c_row, c_step, K):
+        n = types.intp
+        signature = types.void(A, n, n, B, n, n, C, n, n, n, n)
+
+        def generate(context, builder, signature, arguments):
+            _, a, a_row, _, b, b_row, _, c, c_row, c_step, K = arguments
+            kind = signature.args[0].dtype
+            real: ir.Type = ir.FloatType() if kind == types.float32 else ir.DoubleType()
+            width = VECTOR_BYTES * 8 // kind.bitwidth
+            vector = ir.VectorType(real, width)
+            index, place = ir.IntType(64), ir.IntType(32)
+            grid = [(i, j) for i in range(rows) for j in range(columns)]
+
+            def number(value: int) -> ir.Constant:
+                return ir.Constant(index, value)
+
+            def lines(position: int, start: Any, step: Any, count: int) -> list[Any]:
+                array = make_array(signature.args[position])(context, builder, arguments[position])
+                at = builder.gep(builder.bitcast(array.data, real.as_pointer()), [start])
+                return [builder.gep(at, [builder.mul(number(i), step)]) for i in range(count)]
+
+            def load(line: Any, offset: Any, form: Any) -> Any:
+                where = builder.bitcast(builder.gep(line, [offset]), form.as_pointer())
+                loaded = builder.load(where)
+                loaded.align = kind.bitwidth // 8
+                return loaded
+
+            def sum_up(form: Any, zero: Any, first: Any, last: Any, step: int) -> dict[Any, Any]:
+                before = builder.block
+                loop = builder.append_basic_block("dots")
+                end = builder.append_basic_block("dots.end")
+                builder.cbranch(builder.icmp_signed("<", first, last), loop, end)
+
+                builder.position_at_end(loop)
+                k = builder.phi(index)
+                k.add_incoming(first, before)
+                sums = {at: builder.phi(form) for at in grid}
+                rights = [load(line, k, form) for line in rows_b]
+                new = {}
+                for i in range(rows):
+                    left = load(rows_a[i], k, form)
+                    for j in range(columns):
+                        product = builder.fmul(left, rights[j], flags=("contract",))
+                        new[i, j] = builder.fadd(sums[i, j], product, flags=("contract",))
+                following = builder.add(k, number(step))
+                k.add_incoming(following, loop)
+                for at in grid:
+                    sums[at].add_incoming(zero, before)
+                    sums[at].add_incoming(new[at], loop)
+                builder.cbranch(builder.icmp_signed("<", following, last), loop, end)
+
+                builder.position_at_end(end)
+                found = {at: builder.phi(form) for at in grid}
+                for at in grid:
+                    found[at].add_incoming(zero, before)
+                    found[at].add_incoming(new[at], loop)
+                return found
+
+            rows_a, rows_b = lines(0, a, a_row, rows), lines(3, b, b_row, columns)
+            whole = builder.and_(K, number(-width))
+            nothing = ir.Constant(vector, [0.0] * width)
+            sums = sum_up(vector, nothing, number(0), whole, width)
+            rest = sum_up(real, ir.Constant(real, 0.0), whole, K, 1)
+            for i, line in enumerate(lines(6, c, c_row, rows)):
+                for j in range(columns):
+                    lanes_left, total = width, sums[i, j]
+                    while lanes_left > 1:  # the upper half is added to the lower one
+                        lanes_left //= 2
+                        order = [x % lanes_left + lanes_left for x in range(width)]
+                        halves = ir.Constant(ir.VectorType(place, width), order)
+                        upper = builder.shuffle_vector(total, total, halves)
+                        total = builder.fadd(total, upper)
+                    whole_sum = builder.extract_element(total, ir.Constant(place, 0))
+                    result = builder.fadd(whole_sum, rest[i, j])
+                    builder.store(result, builder.gep(line, [builder.mul(number(j), c_step)]))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return dots
+
+
+_dots11, _dots21, _dots31, _dots41 = (_dots(rows, 1) for rows in (1, 2, 3, 4))
+_dots1n, _dots2n, _dots3n, _dots4n = (_dots(rows, BESIDE) for rows in (1, 2, 3, 4))
+
+
+@helper
+def dot_products(A, a, a_row, B, b, b_row, C, c, c_row, rows, columns, K):
+    """``C[:rows, :columns] = A Bᵀ``, where the rows of A and of B lie in memory as they are.
+
+    Element (i, k) of A is at ``a + i a_row + k`` of its array, (j, k) of B at ``b + j b_row + k``,
+    (i, j) of C at ``c + i c_row + j``. The rows of B that are taken together are far apart: each is
+    then the next one of a long stretch, which the processor fetches ahead. All sums have one order,
+    whatever else is computed beside them.
+    """
+    apart = columns // BESIDE
+    step = apart * b_row
+    single = columns - apart * BESIDE
+    for j in range(apart + single):
+        for i in range(0, rows, ROWS):
+            ai, left = a + i * a_row, rows - i
+            if j < apart:
+                bj, cij = b + j * b_row, c + i * c_row + j
+                if left >= 4:
+                    _dots4n(A, ai, a_row, B, bj, step, C, cij, c_row, apart, K)
+                elif left == 3:
+                    _dots3n(A, ai, a_row, B, bj, step, C, cij, c_row, apart, K)
+                elif left == 2:
+                    _dots2n(A, ai, a_row, B, bj, step, C, cij, c_row, apart, K)
+                else:
+                    _dots1n(A, ai, a_row, B, bj, step, C, cij, c_row, apart, K)
+            else:
+                column = columns - single + j - apart
+                bj, cij = b + column * b_row, c + i * c_row + column
+                if left >= 4:
+                    _dots41(A, ai, a_row, B, bj, 0, C, cij, c_row, 0, K)
+                elif left == 3:
+                    _dots31(A, ai, a_row, B, bj, 0, C, cij, c_row, 0, K)
+                elif left == 2:
+                    _dots21(A, ai, a_row, B, bj, 0, C, cij, c_row, 0, K)
+                else:
+                    _dots11(A, ai, a_row, B, bj, 0, C, cij, c_row, 0, K)
 
 
 @numba.njit(fastmath={"nnan", "nsz"}, nogil=True)

@@ -209,7 +209,7 @@ SEARCHES = [
     Case(np.log([0.5, 0.4]), np.log([[0.4, 0.35, 0.25], [0.9, 0.06, 0.04]]), 2),
     Case(np.log([0.6, 0.1]), np.log([[0.4, 0.35, 0.25], [0.9, 0.06, 0.04]]), 2),  # both from one
     Case(np.zeros(1), np.log([[0.2, 0.5, 0.3]]), 2),  # the first step: one beginning, empty
-    Case(np.log([0.3, 0.2, 0.1]), np.log([[0.8, 0.2], [0.3, 0.7], [0.45, 0.55]]), 4),
+    Case(np.log([0.35, 0.2, 0.1]), np.log([[0.8, 0.2], [0.3, 0.7], [0.45, 0.55]]), 4),
     Case(*beginnings(5, 3, 7), 3),
     Case(*beginnings(6, 5, 3), 5),
     Case(*beginnings(7, 4, 40, 9.0), 4),

@@ -889,21 +889,23 @@ with style():
     ax.grid(True)
     ax.legend()
 show(fig, alt="Loss against step. Without warm-up or clipping the loss leaves the top of the picture after a "
-              "few steps. With a warm-up alone it stays near 3.2 for 140 steps, then climbs out of the "
-              "picture, too. With clipping, and with both, it stays near 3.1. A tenth of the rate falls "
+              "few steps. With a warm-up alone it stays near 3.2 for 140 steps at least, and may climb out of "
+              "the picture after them. With clipping, and with both, it stays near 3.1. A tenth of the rate falls "
               "steadily to about 1.7, below them all.")  # fmt: skip
 assert max(runs["neither"]["loss"]) > 1e6
 for name in ("clipped", "both"):
     assert len(runs[name]["loss"]) == 201
     assert np.mean(runs[name]["loss"][-20:]) < 3.6
 assert np.mean(runs["rate 0.15"]["loss"][-20:]) < 2.2
-assert max(runs["warm-up"]["loss"][:100]) < 6 < 1e3 < max(runs["warm-up"]["loss"])
+assert max(runs["warm-up"]["loss"][:100]) < 6
+assert np.mean(runs["warm-up"]["loss"][-20:]) > 2.5
 assert 0.5 < runs["neither"]["norm"][0] < 3
 
 # %% [markdown]
 # A step that is too long lands where the gradient is larger; the next step is longer still, and after
 # ten of them there are no numbers left. A warm-up keeps off the dangerous region while the weights are
-# unsettled. Here it buys a hundred steps, and no more: at the full rate the run explodes all the same.
+# unsettled. Here it buys a hundred steps for certain, and no more is certain: at the full rate the last
+# bit of a sum decides whether the run explodes all the same (it does on some machines) or stays at 3.1.
 # Clipping bounds each single step, and the run survives. But look at the last row: what makes a wrong
 # rate survivable does not make it right.
 

@@ -1376,7 +1376,7 @@ assert good["layer norm"] < entropy
 # | standard deviation | 标准差 |
 # | gain, shift | 缩放、平移 |
 # | projection | 投影 |
-# | cancellation (of digits) | 相消、有效数字丢失 |
+# | cancellation | 相消（有效数字丢失） |
 # | residual stream | 残差流 |
 #
 # References: Ba, Kiros & Hinton 2016, *Layer Normalization*, eq. 3 and 4. Ioffe & Szegedy 2015,

@@ -679,7 +679,7 @@ assert others < 0.05
 # tokens of a date, with the end token, this is a floor that no training gets through:
 #
 # $$
-# \frac{\ln 2000 + \ln 12 + \overline{\ln (\text{days})}}{\overline{\text{tokens}}}
+# \frac{\ln 2000 + \ln 12 + \mathrm{mean}(\ln \text{days})}{\mathrm{mean}(\text{tokens})}
 # $$
 
 # %%

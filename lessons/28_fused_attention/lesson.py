@@ -1191,7 +1191,7 @@ assert rows[-1][1] / rows[1][1] > 1.5 * 3  # 3 times the length, far more than 3
 # | fused kernel | 融合算子 | several steps in one program, with nothing stored between them |
 # | online softmax | 在线 softmax | maximum and sum kept while the scores pass by |
 # | tile, block | 分块 | a few queries beside a few keys |
-# | rescaling | 重新缩放 | the factor $e^{m_{old} - m_{new}}$ |
+# | rescaling | 重新缩放 | the factor $e^{m - m_{\text{new}}}$ |
 # | log-sum-exp | 对数求和指数 | $m + \ln l$: all that backward needs of a row |
 # | recomputation | 重计算 | making the weights again instead of storing them |
 # | shared memory | 共享内存 | small and fast, on the chip |

@@ -1165,22 +1165,18 @@ print("40 greedy tokens with your attention and a cache, and without any cache: 
 # %% [markdown]
 # ### A real model
 #
-# SmolLM2, 135 million parameters, trained by others on two trillion tokens. One command gets it, 93
-# MB. The same prompt under each rule:
+# SmolLM2, 135 million parameters, trained by others on two trillion tokens. `scratchlm fetch smollm2`
+# gets it, 93 MB, and `pip install "scratchlm[gguf]"` what reads it. The same prompt under each rule:
 
 # %%
-from scratchlm.data import locate
-from scratchlm.models import load_pretrained
-from scratchlm.text import load_gguf_tokenizer
+from scratchlm import load_with_tokenizer
 
 PROMPT = "The reason why the sky is blue is"
 try:
-    folder = locate("smollm2")
-except FileNotFoundError:
-    print("The weights are not here. This gets them, 93 MB:  scratchlm fetch smollm2")
+    real_model, tokenizer = load_with_tokenizer("smollm2")
+except (FileNotFoundError, RuntimeError) as error:  # not fetched, or no package to read it
+    print(error)
 else:
-    real_model = load_pretrained("smollm2")
-    tokenizer = load_gguf_tokenizer(next(folder.rglob("*.gguf")))
     start = np.array(tokenizer.encode(PROMPT))
     ways = {
         "greedy": {"greedy": True},

@@ -904,7 +904,7 @@ assert losses[4][0] == max(each[0] for each in losses)
 # | system prompt | 系统提示 | what the model is told before anything else |
 # | turn | 轮次 | a question and its answer |
 # | loss mask | 损失掩码 | which tokens the loss is about |
-# | key–value cache | 键值缓存 | what attention keeps of tokens that were read |
+# | key-value cache | 键值缓存 | what attention keeps of tokens that were read |
 # | prompt injection | 提示注入 | text that poses as instructions |
 #
 # References: Ouyang et al. 2022, *Training language models to follow instructions with human

@@ -567,7 +567,7 @@ with style():
     ax.set(xscale="log", yscale="log", xlabel="tokens said so far", ylabel="tokens per second",
            title="How fast the next token comes")  # fmt: skip
     ax.set_xticks(lengths, [str(n) for n in lengths])
-    ax.minorticks_off()
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     ax.legend()
 show(fig, alt=(
     "Tokens per second against tokens said so far, both logarithmic. With the cache the curve is "

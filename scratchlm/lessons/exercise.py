@@ -8,6 +8,7 @@ the mistake that behaves the same on every input tells what was probably done.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import traceback
 import warnings
@@ -190,7 +191,9 @@ class Exercise:
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return [p.name for p in parameters if p.kind in kinds]
 
+    @functools.cached_property
     def cases(self) -> list[Case]:
+        """What every function is tried on: the same each time."""
         from .inputs import sample
 
         return [*self.also, *sample(self.inputs, self.examples)]
@@ -219,9 +222,10 @@ class Exercise:
 
     # ------------------------------------------------------------ judging
 
+    @functools.cached_property
     def expected(self) -> list[tuple[Case, Observation]]:
         """Every case, with what the reference does."""
-        pairs = [(c, self.observe(self.reference, c, i)) for i, c in enumerate(self.cases())]
+        pairs = [(c, self.observe(self.reference, c, i)) for i, c in enumerate(self.cases)]
         for _, seen in pairs:
             broken = seen.get("raised")
             if broken is not None and broken.kind == ContractError.__name__:
@@ -238,11 +242,10 @@ class Exercise:
 
     def check(self, function: Any) -> Result:
         """Compare ``function`` with the reference, and tell what is wrong."""
-        expected = self.expected()
-        cases, right = [case for case, _ in expected], [seen for _, seen in expected]
+        cases, right = [case for case, _ in self.expected], [seen for _, seen in self.expected]
         mine = []
         wrong: list[tuple[int, str, str]] = []  # input, label, how
-        for number, (seen, found) in enumerate(self.compare(function, expected)):
+        for number, (seen, found) in enumerate(self.compare(function, self.expected)):
             mine.append(seen)
             raised = seen.get("raised")
             if raised is not None and raised.todo:

@@ -86,7 +86,7 @@ def replay(exercise: Exercise, module: ModuleType, fault: Fault) -> None:
     with contextlib.suppress(OSError):  # a terminal or a pipe has no beginning to go back to
         os.ftruncate(1, 0)
         os.lseek(1, 0, os.SEEK_SET)
-    exercise.observe(function, exercise.cases()[fault.case], fault.case)
+    exercise.observe(function, exercise.cases[fault.case], fault.case)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -486,7 +486,7 @@ def read_survivors(file: Path) -> dict[tuple[str, str, str], str]:
 def judge(lesson: Lesson) -> Score:
     """Run every mutant of the lesson's solution through its check."""
     exercises = lesson.exercise_list()
-    expected = {each.name: each.expected() for each in exercises}
+    expected = {each.name: each.expected for each in exercises}
     source, given = (
         (lesson.folder / name).read_text(encoding="utf-8")
         for name in ("solution.py", "exercise.py")

@@ -1,7 +1,7 @@
 """``python -m benchmarks [PART …] [--sizes nano,mid,bpe] [--rounds N] [--json F] [--plot F]``.
 
 Parts: engine, ops, attention, train_step, decode, tokenizer, memory, imports; and language_models
-(``--minutes M``), which trains for minutes and runs only if it is named.
+(``--minutes M``) and transfer, which train for minutes and run only if they are named.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from . import (
     ops,
     tokenizer,
     train_step,
+    transfer,
 )
 
 PARTS = {
@@ -40,8 +41,9 @@ PARTS = {
     "memory": memory,
     "imports": imports,
     "language_models": language_models,
+    "transfer": transfer,
 }
-LONG = ("language_models",)  # not unless they are named
+LONG = ("language_models", "transfer")  # not unless they are named
 
 
 def main(words: list[str] | None = None, prog: str = "python -m benchmarks") -> None:

@@ -1,5 +1,5 @@
-"""The figures of a run as a picture: ratios with their quartiles, memory by length, and how
-language models get better while they are trained."""
+"""The figures of a run as a picture: ratios with their quartiles, memory by length, how language
+models get better while they are trained, and what reading beforehand is worth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from .transfer import METHODS, curves
 
 COMPARED = {
     "ops": ("op", "Ops, forward and backward"),
@@ -40,8 +42,13 @@ def draw(results: dict[str, Any], path: Path) -> Path:
     for language, text in results.get("language_models", {}).items():
         title = f"{language}: {text['source']}, {text['tokens']}"
         panels.append((title, 4.0, partial(_curves, text=text)))
+    if "transfer" in results:
+        found = results["transfer"]
+        panels.append(("Five kinds of news, by labels", 4.0, partial(_labels, rows=found["rows"])))
+        title = f"{found['stages'][0]['labels']} labels, by reading"
+        panels.append((title, 4.0, partial(_stages, found=found)))
     if not panels:
-        drawn = ", ".join([*COMPARED, "memory", "language_models"])
+        drawn = ", ".join([*COMPARED, "memory", "language_models", "transfer"])
         raise ValueError(f"nothing to draw: none of {drawn} was run")
 
     heights = [height for _, height, _ in panels]
@@ -138,3 +145,39 @@ def _curves(ax: Any, text: dict[str, Any]) -> None:
     ax.set_xlabel("processor minutes of training")
     ax.set_ylabel("perplexity per character")
     ax.legend(loc="upper right")
+
+
+def _labels(ax: Any, rows: list[dict[str, Any]]) -> None:
+    """Accuracy by the number of labels: means of the seeds, and from the lowest to the highest."""
+    for number, name in enumerate(METHODS):
+        own = [(size, values) for size, method, values in curves(rows) if method == name]
+        labels = [size for size, _ in own]
+        middle = [sum(values) / len(values) for _, values in own]
+        low, high = [min(values) for _, values in own], [max(values) for _, values in own]
+        ax.plot(labels, middle, marker="o", color=f"C{number}", label=name)
+        ax.fill_between(labels, low, high, color=f"C{number}", alpha=0.2, linewidth=0)
+    ax.set_xscale("log")
+    ax.set_xticks(labels, [f"{n:,}" for n in labels])
+    ax.minorticks_off()
+    ax.set_xlabel("labelled articles")
+    ax.set_ylabel("accuracy on the test part")
+    ax.legend(loc="lower right")
+
+
+def _stages(ax: Any, found: dict[str, Any]) -> None:
+    """Accuracy by how long the model had read, over its loss at that time."""
+    steps = [each["step"] for each in found["stages"]]
+    ax.plot(
+        steps,
+        [sum(each["accuracies"]) / len(each["accuracies"]) for each in found["stages"]],
+        marker="o",
+        color="C0",
+        label="accuracy (left)",
+    )
+    losses = [(r["step"], r["validation_loss"]) for r in found["reading"] if "validation_loss" in r]
+    other = ax.twinx()
+    other.plot(*zip(*losses, strict=True), color="C1", label="loss of reading (right)")
+    ax.set_xlabel("steps of reading")
+    ax.set_ylabel("accuracy on the test part")
+    other.set_ylabel("nats per hidden word")
+    ax.legend(handles=[*ax.get_lines(), *other.get_lines()], loc="center left")

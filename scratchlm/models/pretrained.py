@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import check_head, safetensors
 from ..nn import Module
 from ..text import BPE, Tokenizer, WordPiece, load_tokenizer
 from ..text.gguf import read_gguf, tokenizer_of
+from ..text.jsonfile import read_json
 from . import bert
 from .bert import BERT
 from .checkpoints import (
@@ -179,7 +181,7 @@ def save_pretrained(model: Module, folder: str | os.PathLike[str]) -> Path:
         )
     values = {"architectures": [kind.architecture], **config_to_hf(model.config, kind.layout)}  # type: ignore[attr-defined]
     state = to_hf_state(model.state_dict(), kind.layout)
-    raw = _safetensors().numpy.save(
+    raw = safetensors("published weights").numpy.save(
         {name: np.ascontiguousarray(array) for name, array in state.items()},
         metadata={"format": "pt"},  # says (out, in), and that it is no state of another framework
     )
@@ -249,14 +251,14 @@ def _filled(model: Any, state: Mapping[str, Any], path: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load_pretrained: {path.parent} has no {path.name}; a model's folder holds {CONFIG} "
             f"and {WEIGHTS}"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"load_pretrained: {path} is no JSON ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"load_pretrained: {error}") from error
     if isinstance(values, dict):
         return values
     raise ValueError(f"load_pretrained: {path} holds a {type(values).__name__}, not names")
@@ -291,10 +293,13 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    safetensors = _safetensors()
+    package = safetensors("published weights")
     try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
+        check_head(path)
+        entries = package.deserialize(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"load_pretrained: {error}") from error
+    except (OSError, package.SafetensorError) as error:
         raise ValueError(f"load_pretrained: {path} is no safetensors file ({error})") from error
     state = {}
     for name, about in entries:
@@ -308,13 +313,3 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             array = (array.astype(np.uint32) << 16).view(np.float32)
         state[name] = array.reshape(about["shape"])
     return state
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise RuntimeError(
-            "published weights need the package safetensors: python -m pip install safetensors"
-        ) from None
-    return safetensors

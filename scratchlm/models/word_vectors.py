@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import check_head, safetensors
 from ..metrics import spearman
 
 FORMATS = ("binary", "text")
@@ -172,7 +173,7 @@ def write_arrays(
     path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> Path:
     """Arrays as safetensors, and what JSON can say of them in its metadata: whole or not at all."""
-    raw = _safetensors().numpy.save(
+    raw = safetensors("files of vectors").numpy.save(
         {name: np.ascontiguousarray(each) for name, each in arrays.items()},
         metadata={"about": json.dumps(about, ensure_ascii=False)},
     )
@@ -193,12 +194,13 @@ def read_arrays(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    safetensors = _safetensors()
+    package = safetensors("files of vectors")
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        check_head(path, share=4)  # the words are there
+        with package.safe_open(path, framework="np") as file:
             about = json.loads((file.metadata() or {}).get("about", "null"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, ValueError, RecursionError) as error:
+    except (package.SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no safetensors file of {kind} ({error})") from None
     if not isinstance(about, dict) or about.get("kind") != kind:
         raise ValueError(f"{path} is a safetensors file, but holds no {kind}")
@@ -210,16 +212,6 @@ def check_words(words: Any, path: str | os.PathLike[str]) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError(f"{path}: its words are no list of strings")
     return words
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise RuntimeError(
-            "files of vectors need the package safetensors: python -m pip install safetensors"
-        ) from None
-    return safetensors
 
 
 # ---------------------------------------------------------------- published files

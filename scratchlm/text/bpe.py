@@ -22,7 +22,15 @@ import numpy as np
 
 from ..backend import check_ids
 from .added import AddedTokens
-from .jsonfile import Checked, check_added, check_vocabulary, read_json, write_json
+from .jsonfile import (
+    Checked,
+    Unread,
+    check_added,
+    check_vocabulary,
+    read_json,
+    read_tokenizer,
+    write_json,
+)
 from .pretokens import PATTERNS, PUBLISHED, pretokens
 
 Pair = tuple[int, int]
@@ -111,11 +119,12 @@ class BPE:
                     ) from None
         for token, number in self.added.ids.items():
             self._bytes[number] = token.encode()
-        known = self.vocabulary | self.added.ids
-        if unknown is not None and unknown not in known:
+        if unknown is not None and unknown not in self:
             raise ValueError(f"BPE: {reprlib.repr(unknown)}, for unknown bytes, is no token")
         self.unknown = unknown
-        other = None if unknown is None else known[unknown]
+        other = None
+        if unknown is not None:
+            other = self.added.ids.get(unknown, self.vocabulary.get(unknown))
         self._first = [self.vocabulary.get(ALPHABET[byte], other) for byte in range(256)]
         self._merged: dict[Pair, tuple[int, int]] = {}  # pair → rank, id
         for rank, (a, b) in enumerate(merges):
@@ -323,13 +332,13 @@ class BPE:
 
             folder = locate("gpt2-vocabulary")
         path = Path(folder) / "encoder.json"
-        vocabulary = check_vocabulary(Checked(read_json(path), str(path)))
-        lines = (Path(folder) / "vocab.bpe").read_text(encoding="utf-8").split("\n")
-        if lines[0].startswith("#version"):
-            del lines[0]
-        merges = _pairs([line for line in lines if line], f"{Path(folder) / 'vocab.bpe'}, line")
+        vocabulary = check_vocabulary(Checked(read_json(path, vocabulary=((),)), str(path)))
         special = {t: vocabulary[t] for t in ("<|endoftext|>",) if t in vocabulary}
-        return cls(vocabulary, merges, special_tokens=special)
+        path = Path(folder) / "vocab.bpe"
+        with path.open(encoding="utf-8", newline="\n") as file:
+            lines = (line.removesuffix("\n") for line in file)
+            told = (line for i, line in enumerate(lines) if line and (i or line[:8] != "#version"))
+            return cls(vocabulary, _pairs(told, f"{path}, line"), special_tokens=special)
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json``, as the ``tokenizers`` library reads it too."""
@@ -343,7 +352,7 @@ class BPE:
             OSError: it can't be read.
             ValueError: it is no such file, or uses what would give other ids than here.
         """
-        return cls.from_dict(read_json(path), where=str(path))
+        return cls.from_dict(read_tokenizer(path), where=str(path))
 
     def as_dict(self) -> dict[str, Any]:
         """What ``save`` writes, to be part of another file."""
@@ -408,7 +417,7 @@ class BPE:
         vocabulary = check_vocabulary(model["vocab"])
         added = check_added(content, vocabulary)
         special = added.pop("special")
-        merges = _pairs(model["merges"].of(list), f"{model.where}, merges")
+        merges = _pairs(model["merges"].of(list, Unread), "model, merges")
         try:
             return cls(
                 vocabulary,
@@ -528,17 +537,15 @@ def _learn(
     return merges
 
 
-def _pairs(listed: list[Any], where: str) -> list[tuple[str, str]]:
+def _pairs(listed: Iterable[Any], where: str) -> Iterator[tuple[str, str]]:
     """Merges out of a file: ``"a b"`` or ``["a", "b"]``."""
-    out = []
     for index, entry in enumerate(listed):
         parts = entry.split(" ") if isinstance(entry, str) else entry
         if not (
             isinstance(parts, list) and len(parts) == 2 and all(isinstance(p, str) for p in parts)
         ):
             raise ValueError(f"{where} {index} is no pair of tokens: {reprlib.repr(entry)}")
-        out.append((parts[0], parts[1]))
-    return out
+        yield parts[0], parts[1]
 
 
 def _pattern(setting: Checked) -> tuple[str, bool]:

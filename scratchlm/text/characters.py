@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import check_ids
 from .codepoints import code_points, from_code_points
-from .jsonfile import read_json, write_json
+from .jsonfile import read_tokenizer, write_json
 
 
 class CharVocab:
@@ -88,7 +88,7 @@ class CharVocab:
     def load(cls, path: str | Path) -> CharVocab:
         """Read what ``save`` wrote."""
         try:
-            return cls.from_dict(read_json(path))
+            return cls.from_dict(read_tokenizer(path))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"CharVocab: {path} holds no character vocabulary ({error})"

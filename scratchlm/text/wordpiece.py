@@ -20,7 +20,7 @@ import numpy as np
 from ..backend import check_ids
 from .added import AddedTokens
 from .codepoints import code_points, from_code_points, table
-from .jsonfile import LARGEST, Checked, check_added, check_vocabulary, read_json, write_json
+from .jsonfile import LARGEST, Checked, check_added, check_vocabulary, read_tokenizer, write_json
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CACHED = 2**18
@@ -278,12 +278,13 @@ class WordPiece:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"{path} is larger than {LARGEST >> 20} MB; no vocabulary is")
         vocabulary: dict[str, int] = {}
-        text = path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.removesuffix("\n").split("\n")):
-            if vocabulary.setdefault(line.rstrip("\r"), number) != number:
-                raise ValueError(
-                    f"{path}, line {number + 1}: {reprlib.repr(line)} was there before"
-                )
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file):
+                piece = line.removesuffix("\n").rstrip("\r")
+                if vocabulary.setdefault(piece, number) != number:
+                    raise ValueError(
+                        f"{path}, line {number + 1}: {reprlib.repr(piece)} was there before"
+                    )
         return cls(vocabulary, **options)
 
     def save(self, path: str | Path) -> None:
@@ -300,7 +301,7 @@ class WordPiece:
             OSError: it can't be read.
             ValueError: it is no such file, or uses what would give other ids than here.
         """
-        return cls.from_dict(read_json(path), where=str(path))
+        return cls.from_dict(read_tokenizer(path), where=str(path))
 
     def as_dict(self) -> dict[str, Any]:
         """What ``save`` writes, to be part of another file."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import check_ids
-from .jsonfile import Checked, read_json, write_json
+from .jsonfile import Checked, read_tokenizer, write_json
 from .pretokens import pretokens
 
 
@@ -107,7 +107,7 @@ class WordVocab:
             OSError: it can't be read.
             ValueError: it is something else.
         """
-        return cls.from_dict(read_json(path), where=str(path))
+        return cls.from_dict(read_tokenizer(path), where=str(path))
 
     def as_dict(self) -> dict[str, Any]:
         """What ``save`` writes, to be part of another file."""

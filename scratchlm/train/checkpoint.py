@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import check_head, safetensors
 from ..text import Tokenizer, tokenizer_from_dict
 
 STATE = "state.json"
@@ -94,7 +95,7 @@ def save_checkpoint(
         OSError: the disk is full, the folder cannot be written; the message names the checkpoint
             before, which is intact.
     """
-    save = _safetensors().numpy.save
+    save = safetensors("checkpoints").numpy.save
     folder = Path(folder)
     name = _free_name(folder, step)
     temporary = folder / f".saving-{os.getpid()}-{name}"
@@ -209,7 +210,7 @@ def _check_room(config: Any, numbers: int) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
-    safetensors = _safetensors()
+    package = safetensors("checkpoints")
 
     def damaged(why: str) -> ValueError:
         former = [p for p in checkpoints(path.parent) if (_number(p) or ()) < (_number(path) or ())]
@@ -250,8 +251,9 @@ def _read(path: Path) -> Checkpoint:
         if zlib.crc32(raw) != checksum:
             raise damaged(f"{name} was changed since it was written (its checksum differs)")
         try:
-            arrays[name.removesuffix(".safetensors")] = safetensors.numpy.load(raw)
-        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            check_head(path / name)
+            arrays[name.removesuffix(".safetensors")] = package.numpy.load(raw)
+        except (package.SafetensorError, ValueError, KeyError, TypeError) as error:
             raise damaged(f"{name} is no safetensors file ({error})") from error
     return Checkpoint(path, arrays, state)
 
@@ -275,7 +277,7 @@ def check_writable(folder: str | Path) -> Path:
         OSError: it cannot be made, or written to; the message says why.
         RuntimeError: safetensors is not installed.
     """
-    _safetensors()
+    safetensors("checkpoints")
     folder = Path(folder)
     probe = folder / f".saving-{os.getpid()}-probe"
     try:
@@ -290,16 +292,6 @@ def check_writable(folder: str | Path) -> Path:
             "choose another one with --out",
         ) from error
     return folder
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise RuntimeError(
-            "checkpoints need the package safetensors: python -m pip install safetensors"
-        ) from None
-    return safetensors
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tracemalloc
 import warnings
 
@@ -128,3 +129,109 @@ def test_extremes_in_a_configuration(folder):
             assert said is None or said.startswith(f"load_pretrained: {folder}"), (name, value)
             refused += said is not None
     assert refused > len(values) * 4
+
+
+# ---------------------------------------------------------------- heads that are all there is
+
+
+def listed(head: bytes) -> bytes:
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head
+
+
+MANY = 2**19
+TENSOR = b'"%x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+HEADS = {
+    "tensors": b"{" + b",".join(TENSOR % i for i in range(MANY // 57)) + b"}",
+    "metadata": b'{"__metadata__":{' + b",".join(b'"%x":""' % i for i in range(MANY // 9)) + b"}}",
+    "axes": b'{"a":{"dtype":"U8","shape":[' + b"1," * (MANY // 2) + b'0],"data_offsets":[0,0]}}',
+    "lists": b"[" * MANY,
+}
+
+
+def peak_of(source) -> int:
+    """What is taken until the file is refused."""
+    assert refusal(source).startswith(f"load_pretrained: {source}")
+    tracemalloc.start()
+    try:
+        assert refusal(source)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_head_of_a_safetensors_file(folder, kind):
+    """It is refused before the package reads it, which takes 11 to 33 times as much."""
+    raw = listed(HEADS[kind])
+    (folder / "model.safetensors").write_bytes(raw)
+    assert peak_of(folder) < 2 * len(raw) + 2e6
+
+
+def test_a_configuration_that_fills_memory(folder):
+    raw = b'{"a":[' + b"[]," * MANY + b"0]}"
+    (folder / "config.json").write_bytes(raw)
+    assert peak_of(folder) < 2 * len(raw) + 5e6
+
+
+def text(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + content
+
+
+def number(value: int, size: int = 4) -> bytes:
+    return value.to_bytes(size, "little")
+
+
+def gguf_file(tensors: int, values: int, rest: bytes) -> bytes:
+    return b"GGUF" + number(3) + number(tensors, 8) + number(values, 8) + rest
+
+
+def of_numbers(count: int, there: int) -> bytes:
+    return gguf_file(0, 1, text(b"a") + number(9) + number(0) + number(count, 8) + b"\0" * there)
+
+
+def one_in_another(times: int) -> bytes:
+    tensors = (
+        text(b"%d" % i) + number(1) + number(1000, 8) + number(0) + number(0, 8)
+        for i in range(times)
+    )
+    return gguf_file(times, 0, b"".join(tensors) + b"\0" * 4032)
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (of_numbers(2**60, 9), "more than it has bytes for"),
+        (of_numbers(MANY, MANY), "of type None"),
+        (
+            gguf_file(
+                0, 1, text(b"a") + number(9) + number(8) + number(10**5, 8) + text(b"ab") * 10**5
+            ),
+            "of type None",
+        ),
+        (
+            gguf_file(0, 1, text(b"a") + number(9) + number(8) + number(2**60, 8)),
+            "more than it has bytes for",
+        ),
+        (gguf_file(0, 2**60, text(b"a")), "at most 10000"),
+        (gguf_file(10**9, 0, text(b"a")), "at most 10000"),
+        (gguf_file(0, 1, text(b"a") + number(9) + number(9) + number(1, 8)), "a list of a kind 9"),
+        (gguf_file(1, 0, text(b"a") + number(2**31) + b"\0" * 99), "axes"),
+        (
+            gguf_file(1, 0, text(b"a") + number(1) + number(2**63, 8) + b"\0" * 99),
+            "more than it has bytes for",
+        ),
+        (one_in_another(50), "in one another"),
+    ],
+    ids=[
+        "endless", "numbers", "texts", "endless texts", "values", "tensors", "lists", "axes",
+        "large", "overlapping",
+    ],
+)  # fmt: skip
+def test_the_head_of_a_gguf_file(tmp_path, raw, why):
+    """Numbers stay in the file, of each text in a list are kept two; an endless list ends."""
+    pytest.importorskip("gguf")
+    path = tmp_path / "model.gguf"
+    path.write_bytes(raw)
+    assert peak_of(path) < 2 * len(raw) + 1e6
+    assert re.search(why, refusal(path))

@@ -545,7 +545,7 @@ def test_damaged_files_are_named(folder):
     weights.write_bytes(good)
     for text in ("", "{", "[" * 100_000):
         config.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        with pytest.raises(ValueError, match=r"config\.json (is no JSON|has lists in lists)"):
             load_pretrained(folder)
     config.write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="holds a list, not names"):

@@ -702,10 +702,14 @@ def test_the_curve_is_a_v():
     forward = error_by_step(tanh, X, steps=steps, method="forward").errors
     assert 5 < forward[1] / forward[2] < 20  # h
     assert (forward[:3] > central[:3]).all()
+    both = error_by_step(tanh, X, steps=steps, method=("forward", "central")).errors
+    assert (both == [forward, central]).all()
 
 
 def test_the_curve_refuses_nonsense():
     with pytest.raises(ValueError, match="'central' or 'forward'"):
         error_by_step(tanh, X, method="backward")
+    with pytest.raises(ValueError, match="method 'backward'"):
+        error_by_step(tanh, X, method=("central", "backward"))
     with pytest.raises(ValueError, match=r"has shape \(3, 5\), the input \(5,\)"):
         error_by_step(with_vjp(linear, nth(2, lambda g, dy, *_: dy)), X, W, B)

@@ -98,7 +98,10 @@ def assert_gradients(f: Any, *inputs: Any, **options: Any) -> None:
 
 
 class StepErrors(NamedTuple):
-    """The V-shaped curve: the error of the differences at each step."""
+    """The V-shaped curve: the error of the differences at each step.
+
+    ``steps`` is ``(n,)``; ``errors`` too, or ``(methods, n)`` where several methods were asked for.
+    """
 
     steps: np.ndarray
     errors: np.ndarray
@@ -108,7 +111,7 @@ def error_by_step(
     f: Any,
     *inputs: Any,
     steps: Sequence[float] | np.ndarray | None = None,
-    method: str = "central",
+    method: str | Sequence[str] = "central",
     seed: int = 0,
     wrt: Sequence[int] | None = None,
 ) -> StepErrors:
@@ -116,18 +119,21 @@ def error_by_step(
 
     Too long a step cuts off the Taylor series: the error falls as h², or as h with
     ``method="forward"``. Too short a one cancels digits: it grows as 1/h. The error is the largest
-    difference over the largest gradient element.
+    difference over the largest gradient element. ``method=("central", "forward")`` gives a row of
+    errors for each, and costs as much as one: both are made of the same outputs.
 
     Raises:
         ValueError: an unknown method, or a gradient of the wrong shape.
     """
-    if method not in ("central", "forward"):
-        raise ValueError(f"error_by_step: method {method!r}; it is 'central' or 'forward'")
+    methods = [method] if isinstance(method, str) else list(method)
+    for each in methods:
+        if each not in ("central", "forward"):
+            raise ValueError(f"error_by_step: method {each!r}; it is 'central' or 'forward'")
     lengths = np.logspace(-1, -12, 34) if steps is None else np.asarray(steps, dtype=np.float64)
     point = Point(f, inputs, None, wrt, None)
     dy = point.random_cotangent(_generator(seed))
     gradients = point.vjp([dy])[0][0]
-    errors = np.zeros(len(lengths))
+    errors = np.zeros((len(methods), len(lengths)))
     for i in point.wrt:
         guess = gradients[i]
         if guess is not None and point.broadcasts:
@@ -142,9 +148,11 @@ def error_by_step(
         for k, h in enumerate(lengths):
             for j, expected in enumerate(guess.ravel()[:MAX_COLUMNS]):
                 left, right = point.slopes(i, j, float(h))
-                slope = right if method == "forward" else (left + right) / 2
-                errors[k] = max(errors[k], abs(float(slope @ flat(dy)) - expected) / scale)
-    return StepErrors(lengths, errors)
+                for m, each in enumerate(methods):
+                    slope = right if each == "forward" else (left + right) / 2
+                    error = abs(float(slope @ flat(dy)) - expected) / scale
+                    errors[m, k] = max(errors[m, k], error)
+    return StepErrors(lengths, errors[0] if isinstance(method, str) else errors)
 
 
 def _generator(seed: int) -> np.random.Generator:

@@ -397,14 +397,11 @@ def _measured(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     from ..gradcheck import error_by_step
 
-    curves = {
-        method: error_by_step(f, *inputs, method=method, seed=seed)
-        for method in ("central", "forward")
-    }
-    steps = curves["central"].steps
+    methods = ("central", "forward")
+    steps, curves = error_by_step(f, *inputs, method=methods, seed=seed)
     return steps, {
-        f"{method} differences": numbers(curve.errors, "plot.gradcheck_curve: errors")
-        for method, curve in curves.items()
+        f"{method} differences": numbers(errors, "plot.gradcheck_curve: errors")
+        for method, errors in zip(methods, curves, strict=True)
     }
 
 

@@ -666,15 +666,16 @@ print(report)
 assert report
 
 # %% [markdown]
-# The table `wte` counts once, with both its uses. A deeper one, and an untied one, pass as well:
+# The table `wte` counts once, with both its uses. A deeper one, whose head has a table of its own,
+# passes as well. Its two tables are enough: what reaches the lower one came through all the rest.
 
 # %%
-for layers, tie in [(2, True), (1, False)]:
-    config = GPTConfig(5, 4, n_layer=layers, n_head=2, n_embd=4, tie_weights=tie)
-    deeper, weights_of_it, _ = loss_of(GPT(config, rng=2, dtype=np.float64, std=0.5))
-    report = gradcheck(deeper, *weights_of_it)
-    print(f"{layers} blocks, tied: {tie}: worst relative error {report.error:.0e}")
-    assert report
+config = GPTConfig(5, 4, n_layer=2, n_head=2, n_embd=4, tie_weights=False)
+deeper, weights_of_it, names = loss_of(GPT(config, rng=2, dtype=np.float64, std=0.5))
+tables = [names.index("transformer.wte.weight"), names.index("lm_head.weight")]
+report = gradcheck(deeper, *weights_of_it, wrt=tables)
+print(f"2 blocks, 2 tables: worst relative error {report.error:.0e}")
+assert report
 
 # %% [markdown]
 # The V of the whole model. Look for the lowest point. Before you run it: for a single op it lies
@@ -683,14 +684,15 @@ for layers, tie in [(2, True), (1, False)]:
 # %%
 from scratchlm.gradcheck import error_by_step
 
-curves = {f"{method} differences": error_by_step(function, *arrays, method=method, wrt=[0])
-          for method in ("central", "forward")}  # fmt: skip
-steps, errors = curves["central differences"]
+methods = ("central", "forward")
+halves = np.logspace(-1, -12, 23)  # of powers of ten
+steps, curves = error_by_step(function, *arrays, steps=halves, method=methods, wrt=[0])
+errors = curves[0]
 best = steps[errors.argmin()]
 assert 1e-7 < best < 1e-3
 assert errors.min() < 1e-8
-ax = plot.gradcheck_curve(steps, {name: each.errors for name, each in curves.items()},
-                          title="a whole GPT, by its table: error against step")  # fmt: skip
+by_method = {f"{name} differences": each for name, each in zip(methods, curves, strict=True)}
+ax = plot.gradcheck_curve(steps, by_method, title="a whole GPT, by its table: error against step")
 show(ax, alt=(
     "Two V-shaped curves of error against step, both axes logarithmic. Central differences "
     "reach their lowest point, below 1e-8, near a step of 1e-5; forward differences stay "
@@ -725,14 +727,14 @@ print(f"lowest error {errors.min():.0e} at a step of {best:.0e}")
 # %%
 from scratchlm import no_grad
 
-C = 64
-window, after = sample_batch(data.train, 64, 64, np.random.default_rng(0))  # [64, 64] both
-noise = np.random.default_rng(1).integers(0, V, (64, 65))
+T, C = 32, 64
+window, after = sample_batch(data.train, 64, T, np.random.default_rng(0))  # [64, 32] both
+noise = np.random.default_rng(1).integers(0, V, (64, T + 1))
 
 
 def new_gpt(sigma=0.08, gain=0.5):
     """Two blocks of width 64 with four heads."""
-    model = GPT(GPTConfig(V, 64, n_layer=2, n_head=4, n_embd=C), rng=0, std=sigma)
+    model = GPT(GPTConfig(V, T, n_layer=2, n_head=4, n_embd=C), rng=0, std=sigma)
     with no_grad():
         last = model.transformer.ln_f.weight
         last.copy_(gain * last.data)
@@ -759,7 +761,7 @@ assert rows[3][4] > 4 * math.log(V)
 
 # %%
 with no_grad():
-    p_all = F.softmax(new_gpt(0.02, 1.0)(window)).data  # [64, 64, V]
+    p_all = F.softmax(new_gpt(0.02, 1.0)(window)).data  # [64, 32, V]
 present = np.take_along_axis(p_all, window[..., None], axis=-1).mean()
 print(f"untrained: {present:.3f} on the present letter; if all were alike, {1 / V:.3f}")
 assert present > 1.5 / V
@@ -801,7 +803,7 @@ assert by_heart[-1] < 0.05
 # %% [markdown]
 # ### Training
 #
-# Now the real thing: 900 steps on windows of 64 letters of Python's help texts, a tenth of which is
+# Now the real thing: 500 steps on windows of 32 letters of Python's help texts, a tenth of which is
 # kept back. To know what a loss is worth, count. The *unigram* knows how frequent each letter is,
 # the *bigram* the last letter too, the *trigram* the last two (smoothed, lesson 12).
 
@@ -834,8 +836,8 @@ model(window, after)[1].backward()
 at_start = {name: w.grad.data.copy() for name, w in model.named_parameters()}
 model.zero_grad()
 
-config = TrainConfig(steps=900, batch_size=8, length=64, lr=6e-3, final_lr=0.02,
-                     eval_every=100, eval_batches=15, seed=0)  # fmt: skip
+config = TrainConfig(steps=500, batch_size=16, length=T, lr=8e-3, final_lr=0.02, warmup=0.1,
+                     betas=(0.8, 0.95), eval_every=50, eval_batches=6, seed=0)  # fmt: skip
 trainer = Trainer(model, data, config).fit(progress=False)
 held_out = trainer.validation_loss()  # all of what was kept back
 rows = [[name, nats, nats / math.log(2), math.exp(nats)]
@@ -854,13 +856,13 @@ from scratchlm.data import blocks
 from scratchlm.metrics import evaluation
 from scratchlm.plot import style
 
-total, texts = np.zeros(64), 0
+total, texts = np.zeros(T), 0
 with evaluation(model):
-    for x, y in blocks(data.validation, 32, 64):
-        if x.shape[1] == 64:
+    for x, y in blocks(data.validation, 64, T):
+        if x.shape[1] == T:
             total += F.cross_entropy(model(x), y, reduction="none").data.sum(axis=0)
             texts += len(x)
-by_position = total / texts  # [64]
+by_position = total / texts  # [32]
 
 
 def curve(key):
@@ -875,22 +877,22 @@ with style():
         title="Learning the next letter",
     )  # fmt: skip
     left.child_axes[0].set_yticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
-    right.plot(np.arange(1, 65), by_position, "o-", color="#0072B2", markersize=3)
-    for name, x, side in [("bigram", 64, "right"), ("trigram", 1, "left")]:
+    right.plot(np.arange(1, T + 1), by_position, "o-", color="#0072B2", markersize=3)
+    for name, x, side in [("bigram", T, "right"), ("trigram", 1, "left")]:
         right.axhline(baselines[name], color="#8a8a8a", linestyle="--", linewidth=1, zorder=0)
         right.annotate(f"{name} {baselines[name]:.2f}", (x, baselines[name]), (0, 2), ha=side,
                        va="bottom", textcoords="offset points", fontsize=8.5)  # fmt: skip
     right.set(xscale="log", xlabel="letters read in the window (logarithmic)",
               ylabel="loss (nats per token)", title="What context is worth")  # fmt: skip
-    right.set_xticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
+    right.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     right.minorticks_off()
 show(fig, alt=(
-    "Left: training and validation loss fall from above 4 nats, cross the unigram's within 30 "
-    "steps and the bigram's within 400, and end at 1.7. Right: the loss by letters read falls "
-    "from 2.5 at one letter, above the bigram, to 1.7 at five, then wavers just below the "
-    "trigram's."
+    "Left: training and validation loss fall from above 4 nats, cross the unigram's within 50 "
+    "steps and the bigram's within 250, and end near 1.8. Right: the loss by letters read falls "
+    "from 2.5 at one letter, above the bigram, to 1.7 at four, then wavers around the trigram's, "
+    "mostly below it."
 ))  # fmt: skip
-table([[n, by_position[n - 1]] for n in (1, 2, 3, 5, 10, 20, 40, 64)],
+table([[n, by_position[n - 1]] for n in (1, 2, 3, 5, 8, 12, 20, 32)],
       columns=["letters read", "loss"])  # fmt: skip
 assert held_out < baselines["bigram"] - 0.4
 assert by_position[0] > baselines["bigram"] - 0.1
@@ -928,19 +930,19 @@ phrase = next(line for line in lines if line.startswith('"') and len(line) > 24)
 fig = plot.attention_grid(attention_maps(model, encode(phrase)), list(phrase), title=repr(phrase))
 show(fig, alt=(
     "Eight lower triangles, two layers of four heads, over 24 letters of text. In layer 0 the "
-    "weights lie near the diagonal, in head 0 mostly one place beside it. In layer 1, heads "
-    "0 and 1 have one bright column: the quotation mark at the beginning."
+    "weights lie near the diagonal, in head 2 mostly one place beside it. In layer 1, head "
+    "1 has one bright column: the quotation mark at the beginning."
 ))  # fmt: skip
 
-many = np.stack([data.validation[i : i + 64] for i in range(0, 64 * 64, 64)])  # 64 texts
-maps = np.stack(attention_maps(model, many))  # [2, 64, 4, 64, 64]
-mean_map = maps.mean(axis=1)  # [2, 4, 64, 64]
+many = data.validation[: 128 * T].reshape(128, T)  # 128 texts
+maps = np.stack(attention_maps(model, many))  # [2, 128, 4, 32, 32]
+mean_map = maps.mean(axis=1)  # [2, 4, 32, 32]
 scores = {}  # the mean weight on the letter so many places back, for letters with a past
 for back in (0, 1, 2, 3):
     scores[back] = np.diagonal(mean_map, -back, 2, 3)[..., 8 - back :].mean(axis=-1)  # [2, 4]
-alike = np.mean(1 / (np.arange(8, 64) + 1))
+alike = np.mean(1 / (np.arange(8, T) + 1))
 quotes = (many == encode('"')[0])[:, None, None, :]  # the keys that are quotation marks
-flat = np.tril(np.ones((64, 64))) / np.arange(1, 65)[:, None]  # all of the past alike
+flat = np.tril(np.ones((T, T))) / np.arange(1, T + 1)[:, None]  # all of the past alike
 on_quotes = (maps * quotes).sum(axis=(1, 3, 4)) / (flat * quotes).sum()  # [2, 4]
 
 
@@ -952,12 +954,12 @@ def without(layer, head):
     silent[:, 16 * head : 16 * head + 16] = 0
     with no_grad():
         weight.copy_(silent)
-        loss = mean_loss(model, data.validation, length=64, batches=8)
+        loss = mean_loss(model, data.validation, length=T, batches=5)
         weight.copy_(kept)
     return loss
 
 
-base = mean_loss(model, data.validation, length=64, batches=8)
+base = mean_loss(model, data.validation, length=T, batches=5)
 rows = []
 for i, h in np.ndindex(2, 4):
     back = [scores[offset][i, h] for offset in scores]
@@ -990,16 +992,16 @@ assert on_quotes[1].max() > 1.5
 # came after it. A text of random letters, said twice, tells whether there is one:
 
 # %%
-once = np.random.default_rng(2).choice(data.train, (64, 32))
-twice = np.concatenate([once, once], axis=1)  # [64, 64]
-mean_map = np.stack(attention_maps(model, twice)).mean(axis=1)  # [2, 4, 64, 64]
-after_the_same = np.diagonal(mean_map, -31, 2, 3)[..., 1:].mean(axis=-1).max()
+once = np.random.default_rng(2).choice(data.train, (128, 16))
+twice = np.concatenate([once, once], axis=1)  # [128, 32]
+mean_map = np.stack(attention_maps(model, twice)).mean(axis=1)  # [2, 4, 32, 32]
+after_the_same = np.diagonal(mean_map, -15, 2, 3)[..., 1:].mean(axis=-1).max()
 with no_grad():
     each = F.cross_entropy(model(twice)[:, :-1], twice[:, 1:], reduction="none").data
 surprise = each.mean(axis=0)
 print(f"largest mean weight on what came after the same letter: {after_the_same:.3f} "
-      f"(all alike: {np.mean(1 / np.arange(33, 65)):.3f})")  # fmt: skip
-print(f"loss the first time {surprise[:31].mean():.2f}, the second time {surprise[32:].mean():.2f}")
+      f"(all alike: {np.mean(1 / np.arange(17, 33)):.3f})")  # fmt: skip
+print(f"loss the first time {surprise[:15].mean():.2f}, the second time {surprise[16:].mean():.2f}")
 assert after_the_same < 0.1
 
 # %% [markdown]
@@ -1022,12 +1024,12 @@ model.zero_grad()
 with style():
     fig, axes = figure(1, 2, width=9.0, height=4.2, sharey=True)
 plot.gradient_flow(at_start, by="layer", title="before training", ax=axes[0])
-plot.gradient_flow(at_end, by="layer", title="after 900 steps", ax=axes[1])
+plot.gradient_flow(at_end, by="layer", title="after 500 steps", ax=axes[1])
 show(fig, alt=(
     "Gradient norms of fifteen layers on a logarithmic scale. Before training, the same kind "
-    "of layer has the same norm in both blocks, and the token table is among the largest. "
-    "After it, the token table leads, and every layer of block 1 has less than its like in "
-    "block 0."
+    "of layer has much the same norm in both blocks, and only the layers that write to the "
+    "stream have more than the token table. After it, the token table is among the first, and "
+    "every layer of block 1 has less than its like in block 0."
 ))  # fmt: skip
 
 
@@ -1045,20 +1047,21 @@ for title, norms in [("before", before), ("after", afterward)]:
     ratio = norms["h.0.mlp.c_proj"] / norms["h.1.mlp.c_proj"]
     print(f"{title:6}: token table {norms['wte']:.2f}, number {rank} of {len(norms)}; "
           f"block 0 has {ratio:.1f} times block 1 (mlp.c_proj)")  # fmt: skip
-    assert rank <= 4
+    assert rank <= 5
     assert 0.5 < ratio < 10
 
 # %% [markdown]
-# It is among the largest. The head's use of the table has no block in its way, and step 4 says why
-# the other use gets through too: of all the paths, one goes around every block. From the output to
-# the input nothing vanishes. Lesson 25 shows what happens without the residual connections.
+# It is among the largest; before training, only the four layers that write to the stream have more.
+# The head's use of the table has no block in its way, and step 4 says why the other use gets through
+# too: of all the paths, one goes around every block. From the output to the input nothing vanishes.
+# Lesson 25 shows what happens without the residual connections.
 
 # %% [markdown]
 # ## 9. Break it
 #
 # No formula is misprinted here, since none is printed. What the gap invites is the hook of this
 # lesson: the loop over $x, y$ of D5 §4.2, with $y = x$. Here it is again among its relatives. Each
-# version trains the same small GPT for 100 steps. *Reports* is what the training curve says;
+# version trains the same small GPT for 80 steps. *Reports* is what the training curve says;
 # *honest* is the library's next-letter loss on the part kept back.
 
 # %%
@@ -1067,7 +1070,7 @@ import scratchlm
 wrong = exercises(29)["next_token_loss"].mistake
 
 
-def learn(function, steps=100, attention="reference", sgd=None):
+def learn(function, steps=80, attention="reference", sgd=None):
     """What a version of the loss reports while training, and the model."""
     model = GPT(GPTConfig(V, 33, n_layer=1, n_head=2, n_embd=32), rng=0, std=0.07)
     weights = list(model.parameters())
@@ -1113,15 +1116,15 @@ with style():
                        ("log of the mean", "-.")]:  # fmt: skip
         ax.plot(runs[name][0], dash, linewidth=3 if name == "right" else 1.8, label=name)
     ax.axhline(math.log(V), color="#8a8a8a", linewidth=0.8, zorder=0)
-    ax.annotate("ln V: a blind guess", (99, math.log(V)), (0, 3), ha="right",
+    ax.annotate("ln V: a blind guess", (79, math.log(V)), (0, 3), ha="right",
                 va="bottom", textcoords="offset points", fontsize=8.5, color="#5f5f5f")  # fmt: skip
     ax.set(xlabel="step", ylabel="reported loss (nats)", title="Beautiful curves")
     ax.set_ylim(0, 5.2)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 show(fig, alt=(
-    "Four reported training losses over 100 steps. Right falls from 4.7 to about 2.7. No "
+    "Four reported training losses over 80 steps. Right falls from 4.7 to about 2.6. No "
     "shift begins at 3.7 and falls to 0 within 30 steps; shifted the wrong way follows the "
-    "right one for 30 steps, then falls to nearly 0; log of the mean settles near 1.7."
+    "right one for 30 steps, then falls to nearly 0; log of the mean settles near 1.6."
 ))  # fmt: skip
 final = {name: np.mean(reported[-10:]) for name, (reported, _) in runs.items()}
 assert 2.2 < final["right"] < 3.0
@@ -1327,16 +1330,16 @@ def exact(config, length):
 with scratchlm.use(linear=linear, attention=attention):
     model(window[:8], after[:8])[1].backward()
 model.zero_grad()
-tokens = 8 * 64
+tokens = 8 * T
 rows = []
-for name, config, length in [("ours", model.config, 64), ("GPT-2", gpt2, 1024)]:
+for name, config, length in [("ours", model.config, T), ("GPT-2", gpt2, 1024)]:
     parts = exact(config, length)
     rows.append([name, 6 * count(config), parts["linear"], parts["attention"],
                  6 * count(config) / sum(parts.values())])  # fmt: skip
 print({name: total / tokens for name, total in counts.items()}, "counted for each token of ours")
 table(rows, columns=["", "6 N", "linear, exact", "attention, exact", "6 N / exact"])
 for name, total in counts.items():
-    assert total == tokens * exact(model.config, 64)[name]
+    assert total == tokens * exact(model.config, T)[name]
 assert abs(6 * count(gpt2) / exact(gpt2, 1024)["linear"] - 1) < 0.01
 assert all(0.85 < row[4] < 1 for row in rows)
 
@@ -1346,7 +1349,7 @@ assert all(0.85 < row[4] < 1 for row in rows)
 # costs about $6 N D$ for $D$ tokens:
 
 # %%
-D = 900 * 8 * 64
+D = 500 * 16 * T
 ours, gpt3 = 6 * model.num_parameters() * D, 6 * 175e9 * 300e9
 print(f"this page: 6 · {model.num_parameters():,} · {D:,} = {ours:.1e} operations")
 print(f"GPT-3 (175e9 weights, 300e9 tokens; Brown et al. 2020): {gpt3:.1e}, "
@@ -1377,7 +1380,7 @@ tracemalloc.start()
 result = model(window[:8], after[:8])
 kept = bytes_of_arrays()
 tracemalloc.stop()
-per_block = 2 * 4 * 64 * 64 * 8 * 4  # attention weights: blocks · heads · T · T · texts · 4 bytes
+per_block = 2 * 4 * T * T * 8 * 4  # attention weights: blocks · heads · T · T · texts · 4 bytes
 print(f"kept for {tokens} tokens: {kept / 2**20:.1f} MiB, {kept / tokens / 4 / C:.0f} numbers for "
       f"each token and feature; of that the attention weights {per_block / kept:.0%}, "
       f"one array of logits {tokens * V * 4 / kept:.0%}")  # fmt: skip
@@ -1394,14 +1397,14 @@ del result
 #
 # ### The result
 #
-# Seed 0, 900 steps, measured on all of the part that was kept back. Recorded: 1.70 nats, that is
-# 2.45 bits for each letter and perplexity 5.5, with the bigram at 2.32 nats and the trigram at
+# Seed 0, 500 steps, measured on all of the part that was kept back. Recorded: 1.71 nats, that is
+# 2.47 bits for each letter and perplexity 5.6, with the bigram at 2.32 nats and the trigram at
 # 1.72. (The help texts change a little with the version of Python, and these numbers with them.)
 
 # %%
 print(f"this GPT: {held_out:.3f} nats, {held_out / math.log(2):.2f} bits for each letter, "
       f"perplexity {math.exp(held_out):.2f}")  # fmt: skip
-assert held_out < 1.78  # recorded 1.696 with seed 0
+assert held_out < 1.8  # recorded 1.714 with seed 0
 assert held_out < baselines["trigram"] + 0.1
 assert held_out < baselines["bigram"] - 0.5
 
@@ -1428,7 +1431,7 @@ assert rows[2][2] < held_out / math.log(2)
 
 # %% [markdown]
 # They win. A help text repeats itself, whole sentences at a time and thousands of letters apart; a
-# compressor finds them, and our model sees 64 letters. Some seconds of training beat counting pairs
+# compressor finds them, and our model sees 32 letters. Some seconds of training beat counting pairs
 # and reach counting triples, but not `zlib`. `scratchlm train` with more layers, width and minutes
 # narrows the gap.
 #
@@ -1452,9 +1455,7 @@ for temperature in (0.3, 0.7, 1.2):
 # %%
 def losses_of(**own):
     with scratchlm.use(**own):
-        config = TrainConfig(
-            steps=60, batch_size=8, length=64, lr=6e-3, log_every=1, eval_batches=4
-        )
+        config = TrainConfig(steps=30, batch_size=8, length=T, lr=8e-3, log_every=1, eval_batches=4)
         run = Trainer(new_gpt(), data, config)
         run.fit(progress=False)
     return np.array([r["loss"] for r in run.history if "loss" in r])
@@ -1463,9 +1464,9 @@ def losses_of(**own):
 own_ops = {"attention": solution(19).attention, "layer_norm": solution(24).layer_norm,
            "cross_entropy": solution(5).cross_entropy}  # fmt: skip
 theirs, ours = losses_of(), losses_of(**own_ops)
-table([[step, theirs[step], ours[step]] for step in (0, 1, 10, 30, 59)],
+table([[step, theirs[step], ours[step]] for step in (0, 1, 10, 20, 29)],
       columns=["step", "library", "solutions"], digits=7)  # fmt: skip
-print(f"largest difference in 60 steps: {np.abs(theirs - ours).max():.0e}")
+print(f"largest difference in 30 steps: {np.abs(theirs - ours).max():.0e}")
 assert np.abs(theirs - ours)[:10].max() < 1e-3
 assert np.abs(theirs - ours).max() < 0.02
 assert theirs[-1] < theirs[0] - 1

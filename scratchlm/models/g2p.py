@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import functional as F
 from ..modes import no_grad
-from ..nn import GRU, Embedding, GRUCell, Linear, Module
+from ..nn import GRU, Embedding, GRUCell, Linear, Module, skip_init
 
 LETTERS = ("<pad>", "<unk>", "</s>", *string.ascii_lowercase)
 
@@ -105,7 +105,7 @@ class G2P(Module):
                     f"G2P: {path}: {name} is {array.dtype} {array.shape}; beside this enc_emb and "
                     f"enc_w_hh it must be {dtype} {expected[name]}, with sizes above 0"
                 )
-        model = cls(E, H, rng=0, dtype=dtype)
+        model = skip_init(cls, E, H, rng=0, dtype=dtype)
         model.load_state_dict({NAMES[name]: array for name, array in arrays.items()})
         return model
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..nn import skip_init
 from .checkpoints import LLAMA, check_sizes
 from .llama import Llama, LlamaConfig
 
@@ -78,7 +79,7 @@ def llama_of(
                 array = in_halves(array, heads[block[2]])  # type: ignore[arg-type]
             name = f"model.layers.{block[1]}.{BLOCK_NAMES[block[2]]}.{block[3]}"
         state[NAMES.get(name, name)] = array
-    model = Llama(config, rng=0, dtype=dtype)
+    model = skip_init(Llama, config, rng=0, dtype=dtype)
     try:
         model.load_state_dict(state)
     except ValueError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import check_head, safetensors
-from ..nn import Module
+from ..nn import Module, skip_init
 from ..text import BPE, Tokenizer, WordPiece, load_tokenizer
 from ..text.gguf import read_gguf, tokenizer_of
 from ..text.jsonfile import read_json
@@ -135,7 +135,7 @@ def _folder_model(path: Path, dtype: Any) -> Any:
         check_sizes(config, kind.layout, sum(array.size for array in state.values()))
     except (ValueError, TypeError) as error:  # JSON has numbers where they do not belong, too
         raise ValueError(f"load_pretrained: {path}: {error}") from error
-    return _filled(kind.model(config, rng=0, dtype=dtype), state, path)
+    return _filled(skip_init(kind.model, config, rng=0, dtype=dtype), state, path)
 
 
 def _folder_tokenizer(path: Path) -> Tokenizer:

@@ -4,7 +4,16 @@ from .attention import Attention, MultiHeadAttention
 from .cache import KVCache, StateCache
 from .containers import ModuleList, Sequential
 from .convolution import Conv2d
-from .layers import ACTIVATIONS, Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm
+from .layers import (
+    ACTIVATIONS,
+    Dropout,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    skip_init,
+)
 from .module import Buffer, LoadResult, Module, Parameter, functional_call
 from .positions import (
     LearnedPositions,
@@ -58,4 +67,5 @@ __all__ = [
     "TransformerEncoderLayer",
     "functional_call",
     "sinusoids",
+    "skip_init",
 ]

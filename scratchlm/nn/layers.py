@@ -7,8 +7,9 @@ Names, shapes, defaults and initial distributions are those of ``torch.nn``. Eac
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,10 +17,36 @@ from .. import functional as F
 from .module import Module, Parameter
 
 Rng = np.random.Generator | int | None
+M = TypeVar("M", bound=Module)
+
+
+class _Init(threading.local):
+    """Whether weights are drawn, for each thread."""
+
+    skipped = False
+
+
+_init = _Init()
+
+
+def skip_init(module_cls: Callable[..., M], *args: Any, **kwargs: Any) -> M:
+    """``module_cls(*args, **kwargs)`` with weights that are not drawn, but what memory holds.
+
+    For a module that ``load_state_dict`` overwrites at once, as in PyTorch's
+    ``torch.nn.utils.skip_init``. What begins at 0 or 1 still does. The generator has drawn nothing,
+    so dropout's masks are others than those of a module whose weights it drew.
+    """
+    former, _init.skipped = _init.skipped, True
+    try:
+        return module_cls(*args, **kwargs)
+    finally:
+        _init.skipped = former
 
 
 def normal(rng: Rng, shape: tuple[int, ...], std: float, dtype: Any) -> Parameter:
     """A parameter drawn from N(0, std²)."""
+    if _init.skipped:
+        return _undrawn(shape, dtype)
     values = _draw(np.random.default_rng(rng).standard_normal, shape, dtype)
     values *= std
     return Parameter(values)
@@ -27,10 +54,16 @@ def normal(rng: Rng, shape: tuple[int, ...], std: float, dtype: Any) -> Paramete
 
 def uniform(rng: Rng, shape: tuple[int, ...], bound: float, dtype: Any) -> Parameter:
     """A parameter drawn evenly from [-bound, bound)."""
+    if _init.skipped:
+        return _undrawn(shape, dtype)
     values = _draw(np.random.default_rng(rng).random, shape, dtype)
     values *= 2 * bound
     values -= bound
     return Parameter(values)
+
+
+def _undrawn(shape: tuple[int, ...], dtype: Any) -> Parameter:
+    return Parameter(np.empty(shape, dtype))
 
 
 def _draw(sample: Callable[..., np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import check_head, safetensors
+from ..nn import skip_init
 from ..text import Tokenizer, tokenizer_from_dict
 
 STATE = "state.json"
@@ -187,7 +188,7 @@ def load_model(path: str | Path) -> tuple[Any, Tokenizer | None, dict[str, Any]]
             raise ValueError(f"its weights are of dtype {dtype!r}")
         config = getattr(models, CONFIGS[kind]).from_dict(about["config"])
         _check_room(config, sum(array.size for array in weights.values()))
-        model = getattr(models, kind)(config, rng=0, dtype=dtype)
+        model = skip_init(getattr(models, kind), config, rng=0, dtype=dtype)
         model.load_state_dict(weights)
         saved = checkpoint.state.get("vocabulary")
         vocabulary = tokenizer_from_dict(saved) if saved else None

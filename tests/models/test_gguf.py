@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scratchlm.models import Llama, LlamaConfig, load_pretrained
+from scratchlm.nn import Parameter, layers
 
 gguf = pytest.importorskip("gguf")
 
@@ -96,6 +97,19 @@ def test_weights_come_back_in_their_places(options, tmp_path):
     for name, value in model.state_dict().items():
         assert np.array_equal(state[name], value), name
     assert not again.training
+
+
+def test_no_weight_is_drawn_first(tmp_path, monkeypatch):
+    model = random_model()
+    path = write(tmp_path / "model.gguf", stored(model))
+
+    def nowhere(shape, dtype):
+        return Parameter(np.full(shape, np.nan, dtype))
+
+    monkeypatch.setattr(layers, "_undrawn", nowhere)
+    monkeypatch.delattr(layers, "_draw")
+    state = load_pretrained(path).state_dict()
+    assert all(np.array_equal(state[name], value) for name, value in model.state_dict().items())
 
 
 def test_weights_of_eight_bits(tmp_path):

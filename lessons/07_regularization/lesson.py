@@ -23,11 +23,11 @@ card(7)
 #
 # A network reads eight characters and predicts the ninth: an embedding, one hidden layer of 256
 # units with ReLU, and a linear layer to the characters. It has 61,040 weights and gets 8000 characters
-# of Python's help texts to learn from. A thousand steps of Adam; every hundred steps we ask for its
+# of Python's help texts to learn from. 500 steps of Adam; every 50 steps we ask for its
 # loss on those 8000 characters, and on 6000 others.
 #
 # Before you run it: an alphabet of 103 characters. What does a model lose that knows nothing? What
-# does one lose that has learned for a thousand steps?
+# does one lose that has learned for 500 steps?
 
 # %%
 import itertools
@@ -81,14 +81,14 @@ class Network:
 
 
 def loss_on(network, data, **options):
-    """The loss on about 2000 windows of ``data``, evenly spread, in nats for a character."""
-    x, y = (part[:: len(part) // 2000] for part in data)
+    """The loss on about 1000 windows of ``data``, evenly spread, in nats for a character."""
+    x, y = (part[:: len(part) // 1000] for part in data)
     with no_grad():
         return F.cross_entropy(network.logits(x, **options), y).item()
 
 
-def train(*, p=0.0, decay=0.0, smoothing=0.0, noise=0.0, schedule=None, clip=None, steps=1000,
-          lr=3e-3, layers=1, hidden=256, optimizer=None, seed=0, every=100, spoil=None):  # fmt: skip
+def train(*, p=0.0, decay=0.0, smoothing=0.0, noise=0.0, schedule=None, clip=None, steps=500,
+          lr=5e-3, layers=1, hidden=256, optimizer=None, seed=0, every=50, spoil=None):  # fmt: skip
     """A trained network, and what was seen on the way: steps, losses on seen and unseen text."""
     rng = np.random.default_rng(seed)
     network = Network(layers, hidden, rng)
@@ -130,7 +130,7 @@ share = np.bincount(letters, minlength=V) + 0.1  # a little for those that never
 share = share / share.sum()
 counting = float(-np.log(share[unseen[1]]).mean())
 
-at = [0, 2, 5, 10]
+at = [0, 2, 6, 10]
 table(
     [[f"{name}, {which} text", *(log[which][i] for i in at)]
      for name, log in (("plain", plain), ("dropout", dropped)) for which in ("seen", "unseen")],
@@ -139,14 +139,14 @@ table(
 print(f"knowing nothing: ln {V} = {math.log(V):.2f}.  Knowing only how often each letter occurs: "
       f"{counting:.2f}")  # fmt: skip
 assert sum(each.size for each in plain_network.parameters()) == 61040
-assert plain["seen"][-1] < 0.6
-assert plain["unseen"][-1] > counting + 0.3
+assert plain["seen"][-1] < 0.8
+assert plain["unseen"][-1] > counting + 0.15
 assert min(plain["unseen"]) < counting - 0.2
-assert dropped["unseen"][-1] < plain["unseen"][-1] - 0.7
+assert dropped["unseen"][-1] < plain["unseen"][-1] - 0.4
 
 # %% [markdown]
 # On the text that it knows, the network went on improving to the last step. On other text it was best
-# after 200 steps, and by the end it is *worse than counting letters*. The second network differs in one
+# after 100 steps, and by the end it is *worse than counting letters*. The second network differs in one
 # line: in each step half of its hidden units, another half each time, are set to 0. It knows its text
 # less well, and any other text much better.
 #
@@ -795,13 +795,13 @@ with style():
         ax.grid(True)
     left.set_ylabel("loss (nats per character)")
     left.legend()
-show(fig, alt="Two panels of loss against step. Plain: the loss on seen text falls to 0.4, the loss on "
-              "unseen text falls to 3.0 at step 200 and rises to 4.3, above the line of counting letters. "
-              "With dropout: 0.8 and 3.1, the gap about half as wide.")  # fmt: skip
+show(fig, alt="Two panels of loss against step. Plain: the loss on seen text falls to 0.6, the loss on "
+              "unseen text falls to 3.1 at step 100 and rises to 3.8, above the line of counting letters. "
+              "With dropout: 1.1 and 3.2, the gap two thirds as wide.")  # fmt: skip
 turn = plain["step"][int(np.argmin(plain["unseen"]))]
 print(f"plain: best on unseen text at step {turn}, {min(plain['unseen']):.2f}; "
       f"at the end {plain['unseen'][-1]:.2f}")  # fmt: skip
-assert 100 <= turn <= 400
+assert 50 <= turn <= 250
 
 # %% [markdown]
 # **The schedules.** Look for where each has its peak, and how it ends. Before you run it: which one does
@@ -954,7 +954,7 @@ assert ratio > 20
 # %% [markdown]
 # ### Mistakes with dropout, and what they look like
 #
-# The check knows fifteen wrong versions. Four of them train the network of the hook, 1000 steps each.
+# The check knows fifteen wrong versions. Four of them train the network of the hook, 500 steps each.
 # Which ones would you notice?
 
 # %%
@@ -970,14 +970,12 @@ outcome = {}
 for name, function in spoilt.items():
     with scratchlm.use(dropout=function):
         if name == "still on after training":  # which needs its generator to predict, too
-            network, log = dropped_network, dropped
-            losses = [loss_on(network, data, p=0.5, rng=np.random.default_rng(0))
+            log = dropped
+            losses = [loss_on(dropped_network, data, p=0.5, rng=np.random.default_rng(0))
                       for data in (seen, unseen)]  # fmt: skip
         else:
-            network, log = train(p=0.5)
+            log = dropped if name == "right" else train(p=0.5)[1]
             losses = [log["seen"][-1], log["unseen"][-1]]
-    if name == "right":
-        mine = log  # for section 12
     outcome[name] = [float(np.mean(log["loss"][-100:])), *losses]
 table([[name, *numbers] for name, numbers in outcome.items()],
       columns=["dropout", "training loss", "seen text", "unseen text"], digits=3)  # fmt: skip
@@ -1052,7 +1050,7 @@ changes = {"nothing": plain, "contexts, by noise": noised, "contexts, mirrored":
 table([[name, float(np.mean(log["loss"][-100:])), log["seen"][-1], min(log["unseen"]), log["unseen"][-1]]
        for name, log in changes.items()],
       columns=["changed", "training loss", "seen text", "unseen, best", "unseen, end"], digits=3)  # fmt: skip
-assert min(mirror["unseen"]) > min(plain["unseen"]) + 0.1
+assert min(mirror["unseen"]) > min(plain["unseen"]) + 0.05
 assert min(noised["unseen"]) < min(plain["unseen"])
 assert wrong_answers["unseen"][-1] < plain["unseen"][-1] - 0.4
 
@@ -1088,7 +1086,7 @@ assert math.isclose(one_by_one, -(q * log_p).sum())
 # the text it has seen. The gap is a symptom. What counts is the loss on unseen text.
 
 # %%
-decays = {decay: train(decay=decay)[1] for decay in (0.1, 1.0, 30.0)}
+decays = {0.0: plain, **{decay: train(decay=decay)[1] for decay in (1.0, 30.0)}}
 table([[decay, log["seen"][-1], log["unseen"][-1], log["unseen"][-1] - log["seen"][-1]]
        for decay, log in decays.items()],
       columns=["λ", "seen text", "unseen text", "gap"], digits=3)  # fmt: skip
@@ -1108,9 +1106,9 @@ clock = {
     "by the step": lambda s: optim.cosine(s, total=300, warmup=30),
     "by the epoch": lambda s: optim.cosine(s // epoch, total=300, warmup=30),
 }
-by_clock = {name: train(schedule=each, steps=300)[1] for name, each in clock.items()}
+by_clock = {name: train(schedule=each, steps=150)[1] for name, each in clock.items()}
 for name, log in by_clock.items():
-    print(f"{name:13} the largest factor is {max(clock[name](s) for s in range(300)):.2f}, "
+    print(f"{name:13} the largest factor is {max(clock[name](s) for s in range(150)):.2f}, "
           f"the loss on seen text {log['seen'][-1]:.2f}")  # fmt: skip
 assert by_clock["by the epoch"]["seen"][-1] > by_clock["by the step"]["seen"][-1] + 0.3
 
@@ -1207,22 +1205,26 @@ assert idle < 0.1
 #
 # ### Each against the gap
 #
-# The network and the 8000 characters of the hook, 1000 steps, one thing at a time. "Best" is the lowest
-# loss on unseen text on the way: what one would get who stops there (**early stopping**, 早停). Dropout
-# is the lesson's solution, from section 9. Before you run it: which of them will *not* help?
+# The network and the 8000 characters of the hook, 500 steps, one thing at a time. "Best" is the lowest
+# loss on unseen text on the way: what one would get who stops there (**early stopping**, 早停). The
+# cosines, and the dropout of the last row, are the lesson's solutions. Before you run it: which of them
+# will *not* help?
 
 # %%
-schedule = lambda step: solution(7).warmup_cosine(step, total=1000, warmup=50)
+own = solution(7)
+schedule = lambda step: own.warmup_cosine(step, total=500, warmup=25)
+with scratchlm.use(dropout=own.dropout):
+    together = train(p=0.5, decay=1.0, schedule=schedule)[1]
 results = {
     "nothing": plain,
-    "dropout, p = 0.5": mine,
+    "dropout, p = 0.5": dropped,
     "decay, λ = 1": decays[1.0],
     "label smoothing, ε = 0.1": smoothed,
     "noise, γ = 0.2": noised,
     "warm-up and cosine": train(schedule=schedule)[1],
     "clipping, c = 0.25": train(clip=0.25)[1],
     "32 hidden units": train(hidden=32)[1],
-    "dropout, decay, cosine": train(p=0.5, decay=1.0, schedule=schedule)[1],
+    "dropout, decay, cosine": together,
 }
 ends = {
     name: (log["seen"][-1], min(log["unseen"]), log["unseen"][-1]) for name, log in results.items()
@@ -1247,17 +1249,16 @@ with style():
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel="loss (nats per character)",
            title="the gap: seen text (square) to unseen text (circle); bar: best on the way")  # fmt: skip
     ax.grid(True, axis="x")
-show(fig, alt="One bar for each method, from the loss on seen text to that on unseen text. Nothing: 0.4 to "
-              "4.3. Clipping alone is nearly as wide. Dropout, smoothing, noise, the cosine and the small "
-              "network end near 3.1 to 3.3. Decay, alone or with dropout and the cosine, ends lowest, "
-              "below 2.8, with the shortest bars.")  # fmt: skip
+show(fig, alt="One bar for each method, from the loss on seen text to that on unseen text. Nothing: 0.6 to "
+              "3.8. Clipping alone is nearly as wide. Dropout, smoothing, noise, the cosine and the small "
+              "network end near 3.1 to 3.2. Decay, alone or with dropout and the cosine, ends lowest, "
+              "near 2.8, with the shortest bars.")  # fmt: skip
 
-# recorded with seed 0: nothing 4.34, dropout 3.21, decay 2.74, smoothing 3.29, noise 3.15, together 2.72
+# recorded with seed 0: nothing 3.82, dropout 3.17, decay 2.78, smoothing 3.09, noise 3.15, together 2.78
 for name, limit in [("dropout, p = 0.5", 3.4), ("decay, λ = 1", 3.0), ("noise, γ = 0.2", 3.4),
-                    ("label smoothing, ε = 0.1", 3.5), ("dropout, decay, cosine", 2.95)]:  # fmt: skip
+                    ("label smoothing, ε = 0.1", 3.4), ("dropout, decay, cosine", 3.0)]:  # fmt: skip
     assert ends[name][2] < limit < ends["nothing"][2]
 assert ends["clipping, c = 0.25"][2] > counting
-assert abs(mine["unseen"][-1] - dropped["unseen"][-1]) < 0.15  # another draw, the same effect
 
 # %% [markdown]
 # Five things to take from the table.
@@ -1266,8 +1267,8 @@ assert abs(mine["unseen"][-1] - dropped["unseen"][-1]) < 0.15  # another draw, t
 # 2. **Clipping does not help**, and was not made for it. This run never needed it.
 # 3. **The cosine helps by going slow**: its best is no better than the plain network's, but it does less
 #    damage afterward. So does stopping early, which is free, and by itself not enough.
-# 4. **A smaller network** overfits less, too. It is not better than the large one with dropout, and the
-#    large one with decay is far ahead of it.
+# 4. **A smaller network** overfits less, too. It ends about where the large one with dropout ends, and the
+#    large one with decay is far ahead of both.
 # 5. **They hardly add up.** Each takes away what the other would have taken.
 #
 # ### Whom does smoothing make modest?
@@ -1297,16 +1298,17 @@ sure, right = certainty(plain_network)
 smooth_sure, smooth_right = certainty(smooth_network)
 dropped_sure, dropped_right = certainty(dropped_network)
 assert right[sure > 0.9].mean() < 0.75
-assert (smooth_sure > 0.9).mean() < (sure > 0.9).mean()
+assert (smooth_sure > 0.9).mean() < 0.6 * (sure > 0.9).mean()
 assert smooth_right.mean() > right.mean() - 0.02
-assert abs(smooth_right[smooth_sure > 0.9].mean() - right[sure > 0.9].mean()) < 0.1
-assert dropped_right[dropped_sure > 0.9].mean() > right[sure > 0.9].mean() + 0.1
+assert right[sure > 0.9].mean() + 0.05 < dropped_right[dropped_sure > 0.9].mean() < 0.85
+assert smooth_right[smooth_sure > 0.9].mean() < 0.85
 
 
 # %% [markdown]
-# The plain network is that sure in more than a fifth of the places, and wrong in four of ten of them.
-# Smoothing makes it modest: it says so three times less often. It does not make it calibrated, since
-# where it still says so, it is wrong as often as before. Dropout comes nearest to keeping its word.
+# The plain network is that sure in every sixth place, and wrong in a third of them. Smoothing makes it
+# modest: it says so three times less often. It does not make it calibrated: where it still says so, it
+# is wrong more than twice as often as it admits. Dropout does no better. A regularized network is less
+# sure of itself; none of these keeps its word.
 #
 # ### More text
 #

@@ -26,8 +26,8 @@ import numpy as np
 
 from scratchlm import no_grad
 from scratchlm.data import labelled
-from scratchlm.data.downloads import cache_folder
 from scratchlm.data.examples import Split
+from scratchlm.downloads import cache_folder
 from scratchlm.models import BERTConfig, BERTForMaskedLM, BERTForSequenceClassification
 from scratchlm.text import WordPiece
 from scratchlm.text.wordpiece import SPECIAL

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import sampling
-
-if TYPE_CHECKING:
-    from .generate import Reader
+from .reader import Reader
 
 
 def search(

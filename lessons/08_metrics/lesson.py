@@ -20,6 +20,7 @@ import numpy as np
 from scratchlm import gradcheck, metrics, ops, plot
 from scratchlm.data import corpus, load
 from scratchlm.lessons import card, exercises, figure, show, solution, source, table
+from scratchlm.models import bigram_loss
 from scratchlm.plot import style
 
 card(8)
@@ -1159,7 +1160,7 @@ assert 1.6 < rows[2][2] / rows[1][2] < 2.4
 # number that the GPT of lesson 29 has to beat.
 
 # %%
-loss = metrics.bigram_loss(text.train, text.validation, len(text.vocabulary))
+loss = bigram_loss(text.train, text.validation, len(text.vocabulary))
 log_p = np.zeros((len(text.vocabulary),) * 2) + 0.1
 np.add.at(log_p, (text.train[:-1], text.train[1:]), 1)
 log_p = np.log(log_p / log_p.sum(axis=1, keepdims=True))  # [V, V]

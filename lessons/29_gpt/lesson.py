@@ -808,7 +808,7 @@ assert by_heart[-1] < 0.05
 # the *bigram* the last letter too, the *trigram* the last two (smoothed, lesson 12).
 
 # %%
-from scratchlm.metrics import bigram_loss
+from scratchlm.models import bigram_loss
 
 
 def counted(train, ids, order):

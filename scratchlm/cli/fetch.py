@@ -22,7 +22,7 @@ def fetch(
 ) -> None:
     """Download real texts, labeled data and trained weights; once, into your cache."""
     from ..data import packages
-    from ..data.downloads import fetch as fetch_one
+    from ..downloads import fetch as fetch_one
 
     wanted = list(packages()) if everything else names or []
     if list_all or not wanted:
@@ -39,7 +39,7 @@ def _list() -> None:
     from rich.table import Table
 
     from ..data import locate, packages
-    from ..data.downloads import cache_folder
+    from ..downloads import cache_folder
 
     table = Table(title="Real data and weights", title_justify="left")
     for column in ("name", "MB", "here", "what; license as declared"):

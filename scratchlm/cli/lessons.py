@@ -169,7 +169,7 @@ def read(
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the HTML page.")] = True,
 ) -> None:
     """Read a lesson in the terminal, or with --html in the browser."""
-    from ..data.downloads import cache_folder
+    from ..downloads import cache_folder
     from ..lessons import render
 
     lesson = _find(number, complete=True)

@@ -171,7 +171,7 @@ def _checks() -> list[tuple[str, Any, tuple[np.ndarray, ...]]]:
 
 
 def _bigram(corpus: Corpus) -> float:
-    from ..metrics import bigram_loss
+    from ..models import bigram_loss
 
     return bigram_loss(corpus.train, corpus.validation, len(corpus.vocabulary))
 

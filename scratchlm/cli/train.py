@@ -236,7 +236,8 @@ def _corpus(source: str, vocabulary: Any, bpe: int | None = None) -> Any:
 
 
 def _say_result(trainer: Any, corpus: Any) -> None:
-    from ..metrics import bigram_loss, perplexity
+    from ..metrics import perplexity
+    from ..models import bigram_loss
 
     with console.status("reading what was kept back"):
         loss = trainer.validation_loss()

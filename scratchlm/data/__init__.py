@@ -1,8 +1,8 @@
 """Where text comes from, how it is split, and how batches are cut from it."""
 
+from ..downloads import fetch, locate, packages
 from .batches import Epochs, batch_at, blocks, buckets, pad, sample_batch
 from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, segmented_sentences, split
-from .downloads import fetch, locate, packages
 from .examples import Split, split_examples
 from .labelled import LABELLED, Labelled, labelled
 from .masking import mask_tokens

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..downloads import locate
 from ..text import BPE, CharVocab, Tokenizer
-from .downloads import locate
 
 BUILTIN = {"topics": "the help texts that come with Python itself (about 465,000 characters)"}
 FETCHED = {  # after `scratchlm fetch`; the folder's name comes first

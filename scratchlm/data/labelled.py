@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .downloads import locate
+from ..downloads import locate
 from .examples import Split, split_examples
 
 LABELLED = {  # after `scratchlm fetch`; the folder's name comes first

@@ -8,9 +8,9 @@ A lesson page (``lesson.py``) uses :func:`card`, :func:`figure`, :func:`show`, :
 from __future__ import annotations
 
 from .display import card, figure, show, slider, source, table
-from .exercise import Case, Exercise, Mistake
+from .exercise import Exercise, Mistake
 from .index import Formula, Lesson, all_lessons, exercises, find_lesson, solution
-from .inputs import cases, ids, normal, shapes
+from .inputs import Case, cases, ids, normal, shapes
 
 __all__ = [
     "Case",

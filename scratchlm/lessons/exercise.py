@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..registry import all_ops
+from .inputs import Case, brief, sample
 
 if TYPE_CHECKING:
     from ..gradcheck import GradcheckReport
@@ -26,51 +27,6 @@ if TYPE_CHECKING:
 Observation = dict[str, Any]  # what was seen, in the order in which a student should mend it
 RELATIVE = 1e-7  # float64 in and out: two orders above what rounding does to these small inputs
 ABSOLUTE = 1e-9
-
-
-class Case:
-    """The arguments of one call: ``Case(q, k, v, causal=True)``."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.arguments = arguments
-        self.options = options
-
-    @property
-    def size(self) -> int:
-        return sum(np.size(each) for each in _leaves(self.arguments))
-
-    @property
-    def telling(self) -> bool:
-        """Whether no array has an axis of length 0 or 1, which hides what is summed over what."""
-        arrays = [each for each in _leaves(self.arguments) if isinstance(each, np.ndarray)]
-        return all(min(each.shape, default=2) > 1 for each in arrays)
-
-    def fresh(self, dtype: Any = None) -> Case:
-        """A copy with new arrays, its float64 arrays converted to ``dtype`` if that is given."""
-
-        def copy(value: Any) -> Any:
-            if isinstance(value, np.ndarray):
-                change = dtype is not None and value.dtype == np.float64
-                return value.astype(dtype) if change else value.copy()
-            if isinstance(value, np.random.Generator):
-                import copy as copying
-
-                return copying.deepcopy(value)
-            if type(value) in (list, tuple):
-                return type(value)(copy(each) for each in value)
-            if type(value) is dict:
-                return {key: copy(each) for key, each in value.items()}
-            return value
-
-        return Case(*map(copy, self.arguments), **{k: copy(v) for k, v in self.options.items()})
-
-    def describe(self, names: Sequence[str]) -> str:
-        """The call in one line, arrays by shape: ``q (2, 3), k (4, 3), causal=True``."""
-        parts = [f"{n} {_brief(v)}" for n, v in zip(names, self.arguments, strict=False)]
-        return ", ".join([*parts, *(f"{k}={_brief(v)}" for k, v in self.options.items())])
-
-    def __repr__(self) -> str:
-        return f"Case({self.describe([f'#{i}' for i in range(len(self.arguments))])})"
 
 
 @dataclass(frozen=True)
@@ -194,8 +150,6 @@ class Exercise:
     @functools.cached_property
     def cases(self) -> list[Case]:
         """What every function is tried on: the same each time."""
-        from .inputs import sample
-
         return [*self.also, *sample(self.inputs, self.examples)]
 
     # ------------------------------------------------------------ observing
@@ -458,7 +412,7 @@ def _call_op(function: Any, case: Case) -> tuple[list[Any], Any, bool]:
             + (
                 f"an array of shape {result.shape}"
                 if isinstance(result, np.ndarray)
-                else _brief(result)
+                else brief(result)
             )
         )
     out, vjp = result
@@ -575,21 +529,21 @@ def difference(mine: Any, right: Any, rtol: float = RELATIVE, atol: float = ABSO
     """None if both are equal, else where they differ first, with both values."""
     if isinstance(right, dict):
         if not isinstance(mine, dict):
-            return f"yours is {_brief(mine)}, it should be a dict"
+            return f"yours is {brief(mine)}, it should be a dict"
         if mine.keys() != right.keys():
             keys, wanted = sorted(map(str, mine)), sorted(map(str, right))
             return f"yours has the keys {keys}, they should be {wanted}"
         return _first(((f"[{key!r}]", mine[key], right[key]) for key in right), rtol, atol)
     if isinstance(right, (list, tuple)) and not _numeric(right):
         if not isinstance(mine, (list, tuple)):
-            return f"yours is {_brief(mine)}, it should be a {type(right).__name__}"
+            return f"yours is {brief(mine)}, it should be a {type(right).__name__}"
         if len(mine) != len(right):
             return f"yours has {len(mine)} items, there should be {len(right)}"
         pairs = enumerate(zip(mine, right, strict=True))
         return _first(((f"[{i}]", m, r) for i, (m, r) in pairs), rtol, atol)
     if isinstance(right, (str, bytes, bool, type(None), set, frozenset)) or not _numeric(right):
         same = type(mine) is type(right) and bool(mine == right)
-        return None if same else f"yours is {_brief(mine)}, it should be {_brief(right)}"
+        return None if same else f"yours is {brief(mine)}, it should be {brief(right)}"
     return _array_difference(mine, np.asarray(right), rtol, atol)
 
 
@@ -603,8 +557,8 @@ def _first(pairs: Iterator[tuple[str, Any, Any]], rtol: float, atol: float) -> s
 
 def _array_difference(mine: Any, right: np.ndarray, rtol: float, atol: float) -> str | None:
     if not _numeric(mine):
-        wanted = _brief(right) if right.ndim else _number(right[()])
-        return f"yours is {_brief(mine)}, it should be {wanted}"
+        wanted = brief(right) if right.ndim else _number(right[()])
+        return f"yours is {brief(mine)}, it should be {wanted}"
     mine = np.asarray(mine)
     if mine.shape != right.shape:
         return f"yours has shape {mine.shape}, it should be {right.shape}"
@@ -643,21 +597,3 @@ def _numeric(value: Any) -> bool:
     if isinstance(value, (list, tuple)) and value:
         return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     return False
-
-
-def _brief(value: Any) -> str:
-    """A value in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{value.shape} of {value.dtype}" if value.dtype != np.float64 else f"{value.shape}"
-    if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
-        return f"a {type(value).__name__} of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _leaves(each)
-    else:
-        yield value

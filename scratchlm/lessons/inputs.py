@@ -1,15 +1,61 @@
-"""Hypothesis strategies for the inputs of exercises: shapes are drawn, values come from a seed."""
+"""The inputs of exercises, and Hypothesis strategies for them: shapes are drawn, values come from a
+seed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .exercise import Case
-
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
+
+
+class Case:
+    """The arguments of one call: ``Case(q, k, v, causal=True)``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.arguments = arguments
+        self.options = options
+
+    @property
+    def size(self) -> int:
+        return sum(np.size(each) for each in _leaves(self.arguments))
+
+    @property
+    def telling(self) -> bool:
+        """Whether no array has an axis of length 0 or 1, which hides what is summed over what."""
+        arrays = [each for each in _leaves(self.arguments) if isinstance(each, np.ndarray)]
+        return all(min(each.shape, default=2) > 1 for each in arrays)
+
+    def fresh(self, dtype: Any = None) -> Case:
+        """A copy with new arrays, its float64 arrays converted to ``dtype`` if that is given."""
+
+        def copy(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                change = dtype is not None and value.dtype == np.float64
+                return value.astype(dtype) if change else value.copy()
+            if isinstance(value, np.random.Generator):
+                import copy as copying
+
+                return copying.deepcopy(value)
+            if type(value) in (list, tuple):
+                return type(value)(copy(each) for each in value)
+            if type(value) is dict:
+                return {key: copy(each) for key, each in value.items()}
+            return value
+
+        return Case(*map(copy, self.arguments), **{k: copy(v) for k, v in self.options.items()})
+
+    def describe(self, names: Sequence[str]) -> str:
+        """The call in one line, arrays by shape: ``q (2, 3), k (4, 3), causal=True``."""
+        parts = [f"{n} {brief(v)}" for n, v in zip(names, self.arguments, strict=False)]
+        return ", ".join([*parts, *(f"{k}={brief(v)}" for k, v in self.options.items())])
+
+    def __repr__(self) -> str:
+        return f"Case({self.describe([f'#{i}' for i in range(len(self.arguments))])})"
 
 
 def shapes(
@@ -83,3 +129,21 @@ def sample(inputs: Any, examples: int) -> list[Case]:
 
     collect()
     return sorted(drawn, key=lambda case: case.size)
+
+
+def brief(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} of {value.dtype}" if value.dtype != np.float64 else f"{value.shape}"
+    if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.downloads import cache_folder
+from ..downloads import cache_folder
 from . import display
 from .display import Output
 from .index import Lesson

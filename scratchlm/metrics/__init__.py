@@ -16,7 +16,6 @@ from .classification import (
 )
 from .correlation import spearman
 from .language_model import (
-    bigram_loss,
     bits,
     evaluation,
     loss_per_byte,
@@ -33,7 +32,6 @@ __all__ = [
     "BLEU",
     "Scores",
     "accuracy",
-    "bigram_loss",
     "bits",
     "bleu",
     "confusion_matrix",

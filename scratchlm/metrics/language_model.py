@@ -1,4 +1,4 @@
-"""What a language model is measured by: mean loss, perplexity, and the baseline to beat."""
+"""What a language model is measured by: mean loss, perplexity, and these in other units."""
 
 from __future__ import annotations
 
@@ -100,22 +100,3 @@ def mean_loss(
             total += loss.item() * y.size
             count += y.size
     return total / count
-
-
-def bigram_loss(
-    train: np.ndarray, ids: np.ndarray, vocab_size: int, *, smoothing: float = 0.1
-) -> float:
-    """The mean loss in nats on ``ids`` of the bigram model counted on ``train``.
-
-    ``P(b | a) = (count(a b) + s) / (count(a ·) + s |V|)``: what comes next, judged by the last
-    token alone. A model that does no better has learned nothing from its context.
-
-    Source: Jurafsky & Martin, Speech and Language Processing, 3rd ed., §3.1 and §3.6.
-    """
-    if not smoothing > 0:
-        raise ValueError(
-            f"bigram_loss: smoothing={smoothing} must be positive, or an unseen pair costs infinity"
-        )
-    from ..models.ngram import NGram  # which stands above the metrics: it reports by them
-
-    return NGram(train, 2, vocab_size, smoothing="add-k", k=smoothing).loss(ids)

@@ -11,7 +11,7 @@ from .checkpoints import from_hf_state, gpt_config_from_hf, to_hf_state
 from .g2p import G2P
 from .gpt import GPT, GPTConfig
 from .llama import Llama, LlamaConfig
-from .ngram import NGram
+from .ngram import NGram, bigram_loss
 from .pretrained import load_pretrained, load_with_tokenizer, save_pretrained
 from .recurrent import RecurrentLM, RecurrentLMConfig
 from .recurrent_seq2seq import RecurrentEncoderDecoder, RecurrentEncoderDecoderConfig
@@ -49,6 +49,7 @@ __all__ = [
     "T5Config",
     "Word2Vec",
     "WordVectors",
+    "bigram_loss",
     "evaluate_analogies",
     "evaluate_similarity",
     "from_hf_state",

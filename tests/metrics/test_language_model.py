@@ -7,19 +7,6 @@ from scratchlm import metrics
 from scratchlm.models import GPT, GPTConfig
 
 
-def test_bigram_loss_by_hand():
-    train = np.array(
-        [0, 1, 0, 1, 0, 0]
-    )  # 01 10 01 10 00: after 0: 0 once, 1 twice; after 1: 0 twice
-    loss = metrics.bigram_loss(train, np.array([0, 1, 1, 0]), 2, smoothing=1)
-    expected = -(np.log(3 / 5) + np.log(1 / 4) + np.log(3 / 4)) / 3
-    assert loss == pytest.approx(expected, rel=1e-14)
-    with pytest.raises(ValueError, match="smoothing=0"):
-        metrics.bigram_loss(train, train, 2, smoothing=0)
-    with pytest.raises(IndexError, match="id 2"):
-        metrics.bigram_loss(train, np.array([2, 0]), 2)
-
-
 def test_perplexity():
     assert metrics.perplexity(np.log(7.0)) == pytest.approx(7)
     assert metrics.perplexity(1e5) == np.inf

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm import data
-from scratchlm.data import downloads
-from scratchlm.data.downloads import Package, _extract, fetch, locate, packages
+from scratchlm import data, downloads
+from scratchlm.downloads import Package, _extract, fetch, locate, packages
 
 WORDS = b"one\ntwo\n"
 MEMBERS = {

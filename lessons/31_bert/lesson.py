@@ -91,6 +91,11 @@ print(*texts[:3], sep="\n")
 all_short = [(f"the {t} was {a}", int(a in GOOD)) for t in THINGS for a in [*GOOD, *BAD]]
 
 
+def right(model, pairs):
+    task = Classification(pairs, pairs, tokenizer, labels=[0, 1])
+    return task.evaluate(model, batch_size=120)["accuracy"]
+
+
 def fine_tune(encoder, labelled, seed=0, steps=60):
     """A classifier that begins with the encoder's weights; None: with none."""
     model = BERTForSequenceClassification(config, rng=seed, std=0.1)
@@ -98,16 +103,11 @@ def fine_tune(encoder, labelled, seed=0, steps=60):
         own = model.state_dict()
         own |= {name: w for name, w in encoder.state_dict().items() if name in own}
         model.load_state_dict(own)
-    task = Classification(labelled, all_short, tokenizer, labels=[0, 1])
+    task = Classification(labelled, (), tokenizer, labels=[0, 1])
     trainer = Trainer(model, task, TrainConfig(
-        steps=steps, batch_size=8, lr=3e-3, weight_decay=0.01, eval_every=0, eval_batches=None,
-        seed=seed))  # fmt: skip
-    return model.eval(), trainer.fit(progress=False).history[-1]["accuracy"]
-
-
-def right(model, pairs):
-    task = Classification(pairs, pairs, tokenizer, labels=[0, 1])
-    return task.evaluate(model)["accuracy"]
+        steps=steps, batch_size=8, lr=3e-3, weight_decay=0.01, eval_every=0, seed=seed))  # fmt: skip
+    trainer.fit(progress=False)
+    return model.eval(), right(model, all_short)
 
 
 two = [("the room was clean", 1), ("the room was dirty", 0)]
@@ -493,13 +493,13 @@ assert report
 from scratchlm.gradcheck import error_by_step
 
 which = [names.index("bert.embeddings.word_embeddings.weight")]
-curves = {f"{method} differences": error_by_step(loss_of, *arrays, method=method, wrt=which)
-          for method in ("central", "forward")}  # fmt: skip
-steps, errors = curves["central differences"]
+methods, halves = ("central", "forward"), np.logspace(-1, -12, 23)  # of powers of ten
+steps, curves = error_by_step(loss_of, *arrays, steps=halves, method=methods, wrt=which)
+errors = curves[0]
 assert 1e-7 < steps[errors.argmin()] < 1e-3
 assert errors.min() < 1e-7
-ax = plot.gradcheck_curve(steps, {name: each.errors for name, each in curves.items()},
-                          title="a whole BERT, by its token table")  # fmt: skip
+by_method = {f"{name} differences": each for name, each in zip(methods, curves, strict=True)}
+ax = plot.gradcheck_curve(steps, by_method, title="a whole BERT, by its token table")
 show(ax, alt=(
     "Two V-shaped curves of error against step, both axes logarithmic. Central differences reach "
     "their lowest point near a step of 1e-5, far below that of forward differences."
@@ -790,15 +790,11 @@ for name, model in [
 
 def honest(model):
     """The loss of each next word when what comes later is not there to be read."""
-    total, count = 0.0, 0
-    for text in kept_back[:100]:
-        ids = tokenizer.inputs(text)[0]
-        for t in (2, 4, 6, 8):  # the places of the words that are not sure
-            with no_grad():
-                z = model(ids[None, :t])
-            total += F.cross_entropy(z[:, -1], ids[None, t]).item()
-            count += 1
-    return total / count * 4 / 9  # the five that are sure cost nothing
+    total = 0.0
+    for t in (2, 4, 6, 8):  # the places of the words that are not sure
+        with no_grad():
+            total += F.cross_entropy(model(kept[:, :t])[:, -1], kept[:, t]).item()
+    return total / 9  # the five that are sure cost nothing
 
 
 rows = []

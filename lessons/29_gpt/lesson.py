@@ -927,7 +927,7 @@ from scratchlm.interpret import attention_maps
 
 lines = [line.strip() for line in decode(data.validation).split("\n")]
 phrase = next(line for line in lines if line.startswith('"') and len(line) > 24)[:24]
-fig = plot.attention_grid(attention_maps(model, encode(phrase)), list(phrase), title=repr(phrase))
+fig = plot.attention_grid(attention_maps(model, encode(phrase)), list(phrase))
 show(fig, alt=(
     "Eight lower triangles, two layers of four heads, over 24 letters of text. In layer 0 the "
     "weights lie near the diagonal, in head 2 mostly one place beside it. In layer 1, head "

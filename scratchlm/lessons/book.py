@@ -93,7 +93,7 @@ def glossary(lessons: Sequence[Lesson]) -> str:
         "# Glossary · 术语表", "",
         "The terms of the lessons' recaps in English and Chinese, and where each is explained.",
         "",
-        "| English | 中文 | lesson |", "|---|---|---|",
+        "```{container} glossary", "| English | 中文 | lesson |", "|---|---|---|",
     ]  # fmt: skip
     for key in sorted(entries, key=_sorted_by):
         same = entries[key]
@@ -104,7 +104,7 @@ def glossary(lessons: Sequence[Lesson]) -> str:
             for t in same
         ]
         lines.append(f"| {same[0].english} | {chinese} | {'; '.join(where)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "```"]) + "\n"
 
 
 def _sorted_by(english: str) -> tuple[str, str]:
@@ -226,12 +226,13 @@ def _entry(formula: Formula, lesson: Lesson) -> list[str]:
         status, status
     )
     said = f"; {status}" if formula.documents else ""
+    source = formula.published[0].upper() + formula.published[1:]
     lines = [
-        f'**{formula.name}**: <a href="{target}">{words}</a>{said}. {formula.published}.',
+        f'**{formula.name}**: <a href="{target}">{words}</a>{said}. {source}.',
         "", "$$", formula.latex, "$$",
     ]  # fmt: skip
     if formula.printed:
-        lines += ["", "as printed:", "", "$$", formula.printed, "$$"]
+        lines += ["", "As printed:", "", "$$", formula.printed, "$$"]
     return lines
 
 

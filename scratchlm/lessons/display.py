@@ -259,10 +259,13 @@ def to_html(output: Output) -> str:
 
 
 def _data(cell: str) -> str:
-    """A cell of a table; a browser would break the number 1e-05 behind its hyphen."""
+    """A cell of a table; a browser would break the number 1e-05 behind its hyphen, and the sizes
+    8 × 10 × 10 or (2, 3) at their blanks.
+    """
     from html import escape
 
-    unbroken = ' style="white-space: nowrap"' if re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", cell) else ""
+    whole = re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+|\d+( × \d+)+|\([\d, ]+\)", cell)
+    unbroken = ' style="white-space: nowrap"' if whole else ""
     return f"<td{unbroken}>{escape(cell)}</td>"
 
 

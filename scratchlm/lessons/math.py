@@ -36,6 +36,7 @@ def tree(latex: str, *, block: bool) -> Any:
 
     latex = re.sub(r"\\begin\{(aligned|align\*?|split)\}", r"\\begin{array}{rlrlrl}", latex)
     latex = re.sub(r"\\arg\s*\\(max|min)(?![a-z])", r"\\arg\1", latex)
+    latex = re.sub(r"\\(?:mathrm|operatorname)\{arg(max|min)\}", r"\\arg\1", latex)
     latex = re.sub(r"\\end\{(aligned|align\*?|split)\}", r"\\end{array}", latex)
     return convert_to_element(latex, display="block" if block else "inline")
 
@@ -55,6 +56,7 @@ def mathml(latex: str, *, block: bool = False) -> str:
         _space_functions(row)
         _pair_bars(row)
         _draw_line(row)
+        _raise_primes(row)
     if block and len(pieces := _pieces(element)) > 1:
         attributes = {"class": "pieces", "role": "math", "aria-label": latex.strip()}
         element = element.makeelement("div", attributes)
@@ -127,14 +129,48 @@ def together(page: str) -> str:
 
 
 def _space_functions(row: Any) -> None:
-    """Thin spaces around names of functions, ``x sin θ``, which browsers leave out."""
+    """Names of functions as TeX spaces them: a thin space on either side, but none before the
+    bracket of ``max(0, x)`` and after another sign; and a quotient's ``/`` has no space. Browsers
+    give some more and others none.
+    """
+    for child in row:
+        if _tag(child) == "mo" and (_WORDS.fullmatch(_text(child)) or _text(child) == "/"):
+            child.attrib.update(lspace="0", rspace="0")
     if _tag(row) not in ("mrow", "mtd", "math", "msqrt"):
         return
     for left, right in itertools.pairwise(list(row)):
-        named = any(_WORDS.fullmatch(_text(x if len(x) == 0 else x[0])) for x in (left, right))
-        if named and "mo" not in (_tag(left), _tag(right)) and _text(right) != "(":
+        after = _named(left) and (
+            _tag(right) != "mo" or _named(right) or (len(left) and _text(right) in ("(", "[", "{"))
+        )
+        before = _named(right) and (_tag(left) != "mo" or _text(left) in _OPERANDS)
+        if after or before:
             space = row.makeelement(right.tag.replace(_tag(right), "mspace"), {"width": "0.17em"})
             row.insert(list(row).index(right), space)
+
+
+def _named(element: Any) -> bool:
+    """Whether it is the name of a function, maybe with an index or a power."""
+    return _WORDS.fullmatch(_text(element[0] if len(element) else element)) is not None
+
+
+def _raise_primes(element: Any) -> None:
+    """The sign of ``f′`` is as small and as high as it should be; a browser would make it smaller
+    and raise it again.
+    """
+    tag = _tag(element)
+    if tag not in ("msup", "msubsup"):
+        return
+    mark = html.unescape("".join(element[-1].itertext()))
+    if not mark or mark.strip("′″‴"):
+        return
+    row = element.makeelement(element.tag.replace(tag, "mrow"), {})
+    row.extend((element[0], element[-1]))
+    if tag == "msubsup":
+        element.tag = element.tag.replace(tag, "msub")
+        element[:] = [row, element[1]]
+    else:
+        element.tag = row.tag
+        element[:] = row
 
 
 def inline(latex: str) -> str:
@@ -230,6 +266,8 @@ def _row(element: Any, flat: bool) -> Box:
             boxes.append(Box([f"{text} " if spaced else f" {text} "]))
             operand = False
         elif tag == "mo" and text in (",", ";"):
+            if boxes and boxes[-1].lines == [" "]:  # after tanh²
+                boxes.pop()
             boxes.append(Box([f"{text} "]))
             operand = False
         else:
@@ -271,7 +309,9 @@ def _apart(left: Box, element: Any, text: str, flat: bool) -> bool:
     ) or (flat and re.search(r"[_^][\w(∈ ]+\)?$", before) is not None and text[0].isalnum())
 
 
-_WORDS = re.compile(r"(log|ln|exp|sin|cos|tanh|max|min|argmax|argmin|det|dim|lim|tr|sup|inf|Pr)$")
+_WORDS = re.compile(
+    r"(log|ln|exp|sin|cos|tanh|max|min|arg\s?max|arg\s?min|det|dim|lim|tr|sup|inf|Pr)$"
+)
 
 
 def _is_word(text: str, element: Any) -> bool:

@@ -410,9 +410,12 @@ def test_the_offered_notebook_runs(lesson, tmp_path):
         assert piece in shown
 
 
-def test_a_number_in_a_table_is_not_broken_at_its_exponent():
-    html = to_html(Output("table", rows=[["1.5e-05", "1e-05 or less", "-2", "e-mail"]]))
-    assert re.findall("<td( [^>]*)?>", html) == [' style="white-space: nowrap"', "", "", ""]
+def test_a_number_in_a_table_is_not_broken():
+    whole = ["1.5e-05", "8 × 10 × 10", "(2, 3)"]
+    html = to_html(
+        Output("table", rows=[[*whole, "1e-05 or less", "-2", "e-mail", "(a, b)", "a × b"]])
+    )
+    assert re.findall("<td( [^>]*)?>", html) == [' style="white-space: nowrap"'] * 3 + [""] * 5
 
 
 # ---------------------------------------------------------------- sliders

@@ -209,7 +209,34 @@ def test_formulas_in_a_paragraph(text, shown):
         (r"x \exp(y)", 1),
         (r"-\sum_i p_i", 0),
         (r"\sqrt{\sin x}", 1),
+        (r"c(w) \log x", 2),
+        (r"x \max(0, y)", 1),
+        (r"= \max(0, y)", 0),
+        (r"\mathrm{argmin}_{a \in M} f(a)", 1),
+        (r"\max_j (x)", 1),
+        (r"\tanh^{\prime} x", 1),
     ],
 )
 def test_names_of_functions_stand_apart_in_the_browser(latex, spaces):
     assert math.mathml(latex).count("<mspace") == spaces
+
+
+def test_a_name_of_a_function_has_no_spaces_of_its_own():
+    for name in ("max", "arg\\max", "Pr"):
+        assert 'lspace="0" rspace="0"' in math.mathml(rf"x = \{name}(0)")
+    assert math.inline(r"\mathrm{argmax}_v p") == "arg\u2009maxᵥ p"
+    assert math.inline(r"\tanh^2, x") == "tanh², x"
+
+
+@pytest.mark.parametrize(
+    ("latex", "shown"),
+    [
+        (r"f^{\prime}", "<mrow><mi>f</mi><mrow><mi>&#x02032;</mi></mrow></mrow>"),
+        (r"f''", "<mrow><mi>f</mi><mi>&#x02033;</mi></mrow>"),
+        (r"x'_i", "<msub><mrow><mi>x</mi><mi>&#x02032;</mi></mrow><mi>i</mi></msub>"),
+        (r"x^{2}", "<msup><mi>x</mi><mrow><mn>2</mn></mrow></msup>"),
+    ],
+)
+def test_a_prime_is_no_exponent_in_the_browser(latex, shown):
+    """Or it would be made smaller, and raised, twice."""
+    assert shown in math.mathml(latex)

@@ -180,4 +180,4 @@ def _stages(ax: Any, found: dict[str, Any]) -> None:
     ax.set_xlabel("steps of reading")
     ax.set_ylabel("accuracy on the test part")
     other.set_ylabel("nats per hidden word")
-    ax.legend(handles=[*ax.get_lines(), *other.get_lines()], loc="center left")
+    ax.legend(handles=[*ax.get_lines(), *other.get_lines()], loc="center right")

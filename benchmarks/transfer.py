@@ -6,9 +6,8 @@ part before, without their labels, as a masked language model. Naive Bayes, whic
 what the labels are worth without a network. The articles of the test part are seen by nobody before
 the end; rates and numbers of steps were chosen on the validation part, for each of the two.
 
-For nearly half of its reading the model knows no more than how frequent each word is; then it finds
-out that words depend on each other, and its loss falls. ``stages`` says what reading was worth by
-then: it is stopped every so often, and fine-tuned on the fewest labels.
+``stages`` says what reading was worth by then: it is stopped every so often, and fine-tuned on the
+fewest labels. It pays long before the loss has fallen far, and not at all before that.
 
 It takes some ten minutes, most of them for the reading, and runs only when it is asked for:
 ``python -m benchmarks transfer``. The reading is kept in the cache, and an interrupted one goes on

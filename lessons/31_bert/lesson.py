@@ -1020,6 +1020,103 @@ for i, n in enumerate(SIZES):
     assert gain > 0.02
 
 # %% [markdown]
+# ### Real news
+#
+# The same with real text takes ten minutes, so it was done once: `python -m benchmarks transfer`. Of
+# the 2,225 English articles of `news-en`, in five kinds, a BERT of two layers of width 64 read the
+# 1,381 of the training part, without their labels: 4,000 words, pieces of 64 tokens, 30% of them
+# asked (the text is short, and a question costs little), 8,000 steps. Then it was fine-tuned, and the
+# same model from scratch, in the same number of steps, each at the rate that suited it best on the
+# validation part. Accuracy on 531 articles of the test part, which neither had seen; the third row
+# counts words (naive Bayes) and has no network at all. Before you look: from scratch, with 50
+# articles in five kinds, what would you expect?
+
+# %%
+RECORDED = {  # labels: accuracies in percent, seed by seed
+    "pre-trained": {50: [88.32, 88.89, 89.27, 88.51, 89.83],
+                    200: [92.09, 91.9, 91.71], 1000: [94.16, 93.97, 94.16],
+                    1381: [95.48, 93.97, 94.54]},
+    "from scratch": {50: [59.13, 59.51, 57.06, 57.82, 58.38],
+                     200: [76.08, 78.72, 77.4], 1000: [91.15, 90.21, 91.53],
+                     1381: [93.03, 91.53, 91.15]},
+    "naive Bayes": {50: [66.85, 61.39, 62.34, 63.84, 63.84],
+                    200: [84.75, 84.75, 86.63], 1000: [94.16, 93.97, 93.22],
+                    1381: [93.97, 93.97, 93.97]},
+}  # fmt: skip
+LABELS = list(RECORDED["pre-trained"])
+table([[name, *(np.mean(runs[n]) for n in LABELS)] for name, runs in RECORDED.items()],
+      columns=["%", *(f"{n:,} labels" for n in LABELS)], digits=3)  # fmt: skip
+gains = [np.mean(RECORDED["pre-trained"][n]) - np.mean(RECORDED["from scratch"][n]) for n in LABELS]
+print("by reading: " + ", ".join(f"{gain:+.1f}" for gain in gains))
+assert gains[0] > 30
+assert gains == sorted(gains, reverse=True)
+
+# %% [markdown]
+# With 50 articles, reading is worth thirty points; with 200, it beats the count of words, too; with a
+# thousand and more it is worth three points, and the count does nearly as well. Labels and reading
+# replace each other.
+#
+# And how much reading does that take? The model was stopped every 1,000 steps, and fine-tuned with 50
+# labels from there. Before you run it: the loss on hidden words falls slowly from 5.9 at the start of
+# the run to 4.5 at its end. A model that knows only how frequent each word is has 5.9. When will the
+# reading begin to pay?
+
+# %%
+STEPS = np.arange(0, 9000, 1000)
+PAID = [51.9, 53.2, 86.3, 89.3, 89.2, 89.2, 88.9, 89.1, 89.0]  # %, mean of five choices of labels
+LOSSES = [5.87, 5.73, 5.61, 5.55, 5.48, 5.45, 5.36, 5.19, 5.04, 4.86, 4.76, 4.63, 4.58, 4.55, 4.52,
+          4.52]  # after 500, 1000, … steps  # fmt: skip
+FREQUENCIES = 5.89  # of a model that says how frequent a word is, and nothing else
+with style():
+    fig, axes = figure(1, 2, width=9.6, height=3.8)
+    for (name, runs), color in zip(RECORDED.items(), ["#0072B2", "#D55E00", "#5f5f5f"],
+                                   strict=True):  # fmt: skip
+        axes[0].plot(LABELS, [np.mean(runs[n]) for n in LABELS], color=color, label=name)
+        for n in LABELS:
+            axes[0].plot([n] * len(runs[n]), runs[n], "o", color=color, markersize=4, alpha=0.7)
+    axes[0].set(xscale="log", xlabel="labelled articles", ylabel="accuracy, %", ylim=(50, 100),
+                title="What the reading was worth")  # fmt: skip
+    axes[0].set_xticks([50, 200, 1000], ["50", "200", "1,000"])
+    axes[0].minorticks_off()
+    axes[0].legend(loc="lower right")
+    axes[1].plot(STEPS, PAID, "o-", color="#0072B2", markersize=4)
+    axes[1].set(xlabel="steps of reading", ylabel="accuracy with 50 labels, %", ylim=(50, 100),
+                title="When it began to pay")  # fmt: skip
+    axes[1].yaxis.label.set_color("#0072B2")
+    losses = axes[1].twinx()
+    losses.plot(500 * np.arange(1, 17), LOSSES, color="#D55E00")
+    losses.axhline(FREQUENCIES, color="#D55E00", linestyle=":")
+    losses.annotate("frequencies alone", (8000, FREQUENCIES), (0, 3), textcoords="offset points",
+                    ha="right", fontsize=8, color="#D55E00")  # fmt: skip
+    losses.set(ylabel="loss of reading, nats", ylim=(4.2, 6.2))
+    losses.yaxis.label.set_color("#D55E00")
+show(fig, alt=(
+    "Left: accuracy against 50, 200, 1,000 and 1,381 labels. Pre-trained: a nearly flat line from 89 "
+    "to 95 percent. From scratch: from 58 up to 92. Naive Bayes: from 64 up to 94. Right: accuracy with "
+    "50 labels jumps from 53 to 86 percent between 1,000 and 2,000 steps of reading and then stays at "
+    "89, while the loss falls slowly, and most of it later, from 5.9 to 4.5 nats."
+))  # fmt: skip
+jump, rest = PAID[2] - PAID[1], max(PAID) - PAID[2]
+fell, will_fall = FREQUENCIES - LOSSES[3], LOSSES[3] - LOSSES[-1]
+print(f"between 1,000 and 2,000 steps: {jump:+.0f} points; after that {rest:+.0f} at most")
+print(f"of the loss, {fell / (fell + will_fall):.0%} had been learned by then")
+assert jump > 10 * rest
+assert fell < will_fall / 2
+
+# %% [markdown]
+# Long before it reads well. After 2,000 steps the loss is 0.34 below what frequencies alone give, and
+# nearly all of the profit is made. What it has learned first is which words keep company: a piece of
+# text with *goal* in it has *match* in it. That is just what tells the kinds of news apart. What it
+# learns later, such as that *prime* stands before *minister*, makes the loss fall three times as far,
+# and the labels do not ask for it. Had one stopped at 1,000 steps, one would have reported that
+# pre-training does not help. Two lessons: the loss of reading does not say what reading is worth, and
+# a result that is zero may only be early.
+#
+# After the 8,000 steps it fills gaps like this: "the [MASK] minister said the government would not
+# change its plans": *prime* 49%, *blair* 4% (the news is of 2004). But "the film won the award for best
+# [MASK]" ends, it says, in a full stop.
+
+# %% [markdown]
 # ### One vector for a text
 #
 # What stands at `[CLS]` after reading? Nobody has asked there: `[CLS]` is never hidden. (BERT also

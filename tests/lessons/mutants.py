@@ -46,8 +46,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from scratchlm.lessons.exercise import Case, Exercise, Observation
+from scratchlm.lessons.exercise import Exercise, Observation
 from scratchlm.lessons.index import Lesson, find_lesson
+from scratchlm.lessons.inputs import Case
 
 SURVIVORS = Path(__file__).with_name("survivors")
 LEAST = 0.98

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .text.jsonfile import check_json
+from .text.jsonfile import ROOM, check_json
 
 
 def safetensors(what: str) -> Any:
@@ -35,7 +35,8 @@ def check_head(path: str | os.PathLike[str], *, share: float = 0.5) -> None:
 
     Args:
         path: of the file.
-        share: how many times the file the objects in its head may take, beside 1 MB.
+        share: how many times the file the objects in its head may take, beside the 4 MB of some
+            thousand tensors, however small.
 
     Raises:
         OSError: it can't be read.
@@ -47,4 +48,4 @@ def check_head(path: str | os.PathLike[str], *, share: float = 0.5) -> None:
         length = int.from_bytes(file.read(8), "little")
         if length > size - 8:
             raise ValueError(f"{path} is no safetensors file: it is shorter than its head")
-        check_json(io.BytesIO(file.read(length)), path, room=int(share * size) + 2**20)
+        check_json(io.BytesIO(file.read(length)), path, room=int(share * size) + ROOM)

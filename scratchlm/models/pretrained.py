@@ -43,6 +43,7 @@ from .llama import Llama
 from .t5 import T5
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TABLES = [("id2label",), ("label2id",), ("weight_map",)]  # of these files, as long as they like
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def _filled(model: Any, state: Mapping[str, Any], path: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = read_json(path)
+        values = read_json(path, vocabulary=TABLES)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load_pretrained: {path.parent} has no {path.name}; a model's folder holds {CONFIG} "

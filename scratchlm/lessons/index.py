@@ -189,5 +189,11 @@ def exercises(number: int) -> dict[str, Exercise]:
 
 
 def solution(number: int) -> ModuleType:
-    """The module ``solution.py`` of a lesson."""
-    return find_lesson(number).load("solution")
+    """The module ``solution.py`` of a lesson, read again only when the file has changed."""
+    lesson = find_lesson(number)
+    return _solution(lesson, (lesson.folder / "solution.py").stat().st_mtime_ns)
+
+
+@lru_cache
+def _solution(lesson: Lesson, written: int) -> ModuleType:
+    return lesson.load("solution")

@@ -228,6 +228,21 @@ def test_fetched_texts_are_read(tmp_path, monkeypatch):
     assert data.load("shakespeare") == "HAMLET\n\nLEAR"
 
 
+def test_dialogues_are_text_whatever_they_look_like(tmp_path, monkeypatch):
+    pytest.importorskip("yaml")
+    folder = tmp_path / "chinese"
+    folder.mkdir()
+    (folder / "b.yml").write_text("conversations:\n- - 你好\n  - yes\n- lost\n", encoding="utf-8")
+    hostile = "conversations:\n- - 1984\n  - !!python/object/apply:os.getcwd []\n"
+    (folder / "a.yml").write_text("conversations:\n- - 1984\n  - '3: 2'\n  - ~\n", encoding="utf-8")
+    monkeypatch.setattr(sys.modules["scratchlm.data.dialogues"], "locate", lambda name: tmp_path)
+    assert data.dialogues("chinese") == [("1984", "3: 2", "~"), ("你好", "yes")]
+    with pytest.raises(ValueError, match="'german' is none of english, chinese"):
+        data.dialogues("german")
+    (folder / "a.yml").write_text(hostile, encoding="utf-8")
+    assert data.dialogues("chinese") == [("你好", "yes")]  # nothing is called
+
+
 def test_the_command(toy, tmp_path):
     """In a process of its own, with the real list: what there is, and an unknown name."""
     environment = os.environ | {"SCRATCHLM_CACHE": str(tmp_path), "COLUMNS": "120"}

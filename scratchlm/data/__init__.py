@@ -3,6 +3,7 @@
 from ..downloads import fetch, locate, packages
 from .batches import Epochs, batch_at, blocks, buckets, pad, sample_batch
 from .corpus import BUILTIN, FETCHED, Corpus, corpus, load, segmented_sentences, split
+from .dialogues import dialogues
 from .examples import Split, split_examples
 from .labelled import LABELLED, Labelled, labelled
 from .masking import mask_tokens
@@ -19,6 +20,7 @@ __all__ = [
     "blocks",
     "buckets",
     "corpus",
+    "dialogues",
     "fetch",
     "labelled",
     "load",

@@ -4,7 +4,7 @@
 A file is its head, as the format's description has it
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): counts; what is said of the model, by
 name; the tensors' names, sizes and places; then the tensors' bytes. What these bytes mean, the
-package ``gguf`` knows. (Its reader of the head makes two arrays of each number, 700 times the file,
+package ``gguf`` knows. (Its reader of the head makes an array of each number, 700 times the file,
 and goes on for ever where a list is said to be longer than the file.)
 """
 

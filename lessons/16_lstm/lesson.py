@@ -51,7 +51,7 @@ class Reader(nn.Module):
         return self.out(self.layer(self.embedding(ids.T))[0][-1])
 
 
-def remember(distance, model=Reader, op="reference", steps=300, **options):
+def remember(distance, model=Reader, op="reference", steps=200, **options):
     """Train it to name the first of distance + 1 symbols: losses, share of right answers."""
     model = model(4, 32, 4, **options)
     optimizer = optim.Adam(model.parameters(), lr=3e-3)
@@ -657,7 +657,7 @@ assert 0.5 < math.log(lanes[1.0][50]) / math.log(sigma(1) ** 50) < 1.5
 # $$
 #
 # Now the task of the hook with 16 steps to bridge. Before you run it: which curves come down within
-# 300 steps, and in which order?
+# 200 steps, and in which order?
 
 # %%
 DISTANCE = 16
@@ -666,7 +666,7 @@ with style():
     fig, ax = figure(width=6.8, height=3.7)
     for bias, color, look in zip(learned, COLORS, LOOKS, strict=False):
         smooth = np.convolve(learned[bias][0], np.ones(10) / 10, "valid")
-        ax.plot(np.arange(10, 301), smooth, look, color=color, label=f"bias {bias:g}")
+        ax.plot(np.arange(10, 201), smooth, look, color=color, label=f"bias {bias:g}")
     ax.axhline(math.log(4), color="#8a8a8a", linewidth=1, label="guessing, ln 4")
     ax.set(xlabel="training step", ylabel="loss, nats (mean of 10)", ylim=(0, 1.6),
            title=f"Name the symbol {DISTANCE} steps back")  # fmt: skip
@@ -674,7 +674,7 @@ with style():
     ax.legend(loc=(0.62, 0.2))
 show(
     fig,
-    alt="Loss over 300 steps. Bias 0 stays on the line of guessing. Bias 1 leaves it after some 60 "
+    alt="Loss over 200 steps. Bias 0 stays on the line of guessing. Bias 1 leaves it after some 60 "
     "steps and comes down slowly. Bias 2 falls within the first hundred steps to nearly 0.",
 )
 table(
@@ -690,9 +690,9 @@ assert learned[0.0][1] < 0.35 < 0.95 < learned[2.0][1]
 
 # %% [markdown]
 # With 0 nothing is learned: hardly any gradient, so the gate never opens. That is why the *first*
-# value matters, though the bias is trained. With 1 it is on its way; how far it is after 300 steps
-# differs with the rounding of the machine (0.04 to 0.9 were seen). For 16 steps, take 2. In PyTorch there are two biases, and both
-# are added: 1 in each of them makes 2.
+# value matters, though the bias is trained. With 1 it is on its way; how far it is after 200 steps
+# differs with the seed, and with the rounding of the machine (0.4 to 0.9 were seen). For 16 steps,
+# take 2. In PyTorch there are two biases, and both are added: 1 in each of them makes 2.
 
 # %% [markdown]
 # ## 9. Break it
@@ -742,9 +742,9 @@ assert not literal.states(texts).data.any()
 assert np.array_equal(new[0], new[1])
 
 variants = {
-    "literally: the state is returned": {"returns": "state", "steps": 60},
-    "its new state is returned": {"steps": 60},
-    "and the loop updates the state": {"updated": True},
+    "literally: the state is returned": {"returns": "state", "steps": 40},
+    "its new state is returned": {"steps": 40},
+    "and the loop updates the state": {"updated": True, "steps": 300},
     "and a forget bias of 1": {"updated": True, "forget": 1.0},
 }
 printed = {name: remember(12, model=Printed, **each) for name, each in variants.items()}
@@ -764,7 +764,7 @@ assert np.mean(printed["and a forget bias of 1"][0][90:100]) < 0.5
 # %% [markdown]
 # As printed, the program returns zeros, whatever it reads. With its new state in place of the old it
 # knows the last symbol and nothing else. No training can change that: what is not in the numbers
-# cannot be learned, so 60 steps are as good as any.
+# cannot be learned, so 40 steps are as good as any.
 #
 # Then an honest surprise. With the one missing line, and no output gate and no cell of its own, it
 # *does* learn this task, with a forget bias even sooner than the published LSTM. Of the four
@@ -810,11 +810,14 @@ cell_names = [
 broken = {"right": solution(16).lstm}
 broken |= {name: of_lstm.mistake(name).function for name in names}
 broken |= {name: over_time(of_cell.mistake(name).function) for name in cell_names}
-ends = {name: remember(12, op=in_the_layer(each), forget=1.0) for name, each in broken.items()}
+ends = {
+    name: remember(12, op=in_the_layer(each), steps=150, forget=1.0)
+    for name, each in broken.items()
+}
 table(
     [[name, losses[0], np.mean(losses[90:100]), np.mean(losses[-10:]), f"{right:.0%}"]
      for name, (losses, right) in ends.items()],
-    columns=["mistake", "first loss", "step 100", "step 300", "right answers"],
+    columns=["mistake", "first loss", "step 100", "step 150", "right answers"],
     digits=3,
 )  # fmt: skip
 assert ends["right"][1] > 0.95
@@ -927,7 +930,7 @@ assert 2 < rows[1][2] / rows[0][2] < 12
 #
 # ### Letters of a real text
 #
-# Python's help texts, letter by letter: 64 units, 300 steps of Adam, with the solution's `lstm` in
+# Python's help texts, letter by letter: 64 units, 200 steps of Adam, with the solution's `lstm` in
 # the layer. Beside it a table of letter pairs, the printed program and lesson 15's plain network,
 # trained as long. The printed one needs no loop: its state is always 0, so each letter is read by
 # itself.
@@ -953,7 +956,7 @@ class PrintedLetters(Reader):
         return self.out(F.sigmoid(z[..., :size]) * F.tanh(z[..., 2 * size : 3 * size]))
 
 
-def learn(model, op="reference", steps=300, **options):
+def learn(model, op="reference", steps=200, **options):
     model = model(V, 64, V, **options)
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
     rng = np.random.default_rng(1)
@@ -998,10 +1001,10 @@ table(
     columns=["held-out text", "nats a letter", "perplexity"],
     digits=3,
 )
-assert loss["your LSTM"] < 2.0  # recorded with the seeds 0 and 1: 1.82
+assert loss["your LSTM"] < 2.05  # recorded with the seeds 0 and 1: 1.92
 assert loss["your LSTM"] < loss["pairs of letters"] - 0.3
 assert loss["D2 §3.3 as printed"] > loss["pairs of letters"] - 0.1
-assert abs(loss["your LSTM"] - loss["plain network"]) < 0.2  # recorded: 1.82 and 1.84
+assert abs(loss["your LSTM"] - loss["plain network"]) < 0.2  # recorded: 1.92 and 1.90
 assert np.allclose(my_losses[:20], library_losses, rtol=1e-4)
 print("the solution and the library's op: the same losses, to float32")
 

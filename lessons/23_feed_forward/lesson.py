@@ -825,11 +825,11 @@ def windows(ids, n, rng):
 
 @blas_threads(1)  # products as small as these are no faster with more
 def train_window(kind, *, layers=4, lr=1e-3, steps=200, seed=0, std=0.05):
-    """The trained network and its losses, on batches of 128."""
+    """The trained network and its losses, on batches of 64."""
     network = Window(kind, layers, seed, std)
     optimizer, rng, losses = optim.AdamW(network.parameters(), lr=lr), np.random.default_rng(1), []
     for _ in range(steps):
-        ids, targets = windows(text.train, 128, rng)
+        ids, targets = windows(text.train, 64, rng)
         optimizer.zero_grad()
         loss = F.cross_entropy(network(ids), targets)
         loss.backward()
@@ -903,7 +903,7 @@ for k, (before, after) in enumerate(pairwise(seen)):
         f"block {k + 1} of D1's, trained: {off.mean():.0%} of what it could write is 0, "
         f"and {off.all(axis=0).sum()} of 64 outputs are 0 for every window"
     )
-    assert off.mean() > 0.4
+    assert off.mean() > 0.3
 
 # %% [markdown]
 # ## 9. Break it
@@ -957,7 +957,7 @@ assert (fitted["D4"][1] >= lowest - 1e-6).all()
 #
 # ### Wrong GELUs in a GPT
 #
-# A GPT of two layers, 60 steps each, with one mistake after the other in the place of the
+# A GPT of two layers, 40 steps each, with one mistake after the other in the place of the
 # library's GELU. The last two columns tell what a gradient check and what a comparison of values
 # say (in the form that is wrong). Before you look: which will you see in the loss?
 
@@ -967,7 +967,7 @@ from scratchlm.models.gpt import GPT, GPTConfig
 
 
 @blas_threads(1)
-def train_gpt(op="reference", steps=60, layers=2):
+def train_gpt(op="reference", steps=40, layers=2):
     """The model and its losses; everything has a seed."""
     config = GPTConfig(words, block_size=16, n_layer=layers, n_head=2, n_embd=32)
     model = GPT(config, rng=0, std=0.2)
@@ -1020,7 +1020,7 @@ for name in ("no cube", "coefficient outside", "root of 2π", "sigmoid for tanh"
     assert end[name][2] > 1e-3
 
 # %% [markdown]
-# None, after 60 steps. Another 1000 might tell them apart, if you had the right curve beside them.
+# None, after 40 steps. Another 1000 might tell them apart, if you had the right curve beside them.
 # The table has two kinds of rows, and each is blind to one test. In the upper rows the values are
 # right and the gradient is wrong: the check finds them. Below, another function has been
 # differentiated without a mistake: the gradient check is content. Only a comparison of values
@@ -1056,7 +1056,7 @@ table(
     digits=2,
 )
 assert moved_by["always exact"] < moved_by["sigmoid for tanh"] < moved_by["root of 2π"]
-assert rows[-1][2] > 0.01
+assert rows[-1][2] > 0.005
 
 # %% [markdown]
 # The first row is what a model of the one true form suffers when it is loaded as the other. It is
@@ -1211,7 +1211,7 @@ assert abs(costs["swiglu"][0] - 2) < 0.1
 #
 # Left: a GPT of four layers, GPT-2's initial weights (0.02), with ReLU blocks as published, with
 # D1's and with D4's; the mean of 10 steps. Right: the network of section 8, four blocks, no
-# attention, the mean of three seeds and 30 steps. All read the same text in the same order, so the
+# attention, the mean of two seeds and 30 steps. All read the same text in the same order, so the
 # loss of the published ReLU is taken off, and what is left is the distance from it. Look at where
 # the curves part.
 #
@@ -1252,7 +1252,7 @@ def means(model):
 
 
 gpts = {kind: gpt_with(kind) for kind in ("ReLU", "D1", "D4")}
-seeds = (0, 1, 2)
+seeds = (0, 1)
 stacks = {
     kind: np.array([train_window(kind, seed=seed)[1] for seed in seeds])
     for kind in ("ReLU", "D1", "GELU", "SwiGLU")
@@ -1295,7 +1295,7 @@ with style():
     right.legend()
 show(fig, alt="Left: three loss curves of a GPT that fall together and then part, the published "
               "one lowest. Right: distances from ReLU; those of D1 and GELU rise to about 0.05, "
-              "that of SwiGLU starts high and falls to -0.07.")  # fmt: skip
+              "that of SwiGLU starts high and falls to -0.06.")  # fmt: skip
 
 rows = [
     [names[kind], float(np.mean(losses[-20:])), *means(model)[::2]]
@@ -1319,10 +1319,10 @@ table(
 )
 size = {kind: sum(p.data.size for p in Window(kind, 4, 0).parameters()) for kind in stacks}
 print("parameters:", size)
-# recorded: 2.51 ReLU, 2.56 D1, 2.55 GELU, 2.43 SwiGLU
+# recorded: 2.71 ReLU, 2.76 D1, 2.75 GELU, 2.66 SwiGLU
 assert (last["D1"] > last["ReLU"]).all()
 assert last["SwiGLU"].mean() < min(last["ReLU"].mean(), last["GELU"].mean())
-assert max(each.mean() for each in last.values()) < 2.8
+assert max(each.mean() for each in last.values()) < 2.85
 assert abs(size["SwiGLU"] / size["ReLU"] - 1) < 0.02
 
 # %% [markdown]

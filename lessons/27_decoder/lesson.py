@@ -118,11 +118,14 @@ def hits(weights, places):
 
 
 held_ids, held_target, held_places = dates(300, np.random.default_rng(27))
-history = []
+SHORT = 200
+history, early = [], {}
 
 
 def watch(step):
-    if step % 10 == 0:
+    if step == SHORT:  # for section 9
+        early.update({name: w.copy() for name, w in model.state_dict().items()})
+    if step % 20 == 0:
         found = hits(look(model, held_ids[:100], held_target[:100])[1], held_places)
         history.append((step, np.mean([hit for text in found for hit in text])))
 
@@ -756,16 +759,18 @@ def verdict(m, ids, target):
     return forced[real].mean(), (free | ~real).all(axis=1).mean(), first
 
 
-SHORT = 200
 broken = {
-    "none": translator(),
+    "none": translator(),  # the model of the hook, as it was after 200 steps
     "no cross-attention": with_cross(NoSource()),
     "targets not shifted": translator(kind=Unshifted),
     "no causal mask": not_causal(),
 }
 rows, told = [], {}
+broken["none"].load_state_dict(early)
 for name, m in broken.items():
-    curve = train(m, lambda rng: dates(32, rng)[:2], SHORT)
+    curve = losses[:SHORT]
+    if name != "none":
+        curve = train(m, lambda rng: dates(32, rng)[:2], SHORT)
     told[name] = float(np.mean(curve[-20:])), *verdict(m, held_ids, held_target)
     rows.append([name, *told[name]])
 table(
@@ -1155,7 +1160,7 @@ def korean(rng):
 
 reader = translator(LATIN, KOREAN)
 reader.transformer.decoder.layers[0].cross_attn = Own(cross_attention)
-curve = train(reader, korean, 600, falling=True)
+curve = train(reader, korean, 450, falling=True)
 _, free, real, alone = judge(reader, all_names[test], all_jamo[test])
 right = (free | ~real).all(axis=1).mean()
 print(f"{len(LATIN) - 1} Latin letters, {len(KOREAN) - 3} Korean ones")
@@ -1164,7 +1169,7 @@ for i in test[:4]:
     ids = reader.greedy(all_names[i], start_id=START, max_new_tokens=4, end_id=END)
     text = "".join(KOREAN[j] for j in ids if j > END)
     print(f"  {names[i]:6} → {' '.join(text)} → {unicodedata.normalize('NFC', text)}")
-assert right > 0.97  # recorded with seed 0: 0.998 to 1.000, by which kernels run
+assert right > 0.97  # recorded with seed 0: 1.000
 
 # %% [markdown]
 # And where does it look? The op returns no map, but its inputs give it: the weights are those of

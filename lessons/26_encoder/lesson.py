@@ -545,7 +545,7 @@ for name, function, arrays in (
     ("one layer, mean", stack_and_mean, (x, *W[:12])),
     ("three layers, mean", stack_and_mean, (x, *W)),
 ):
-    steps, curves[name] = error_by_step(function, *arrays, wrt=[0])
+    steps, curves[name] = error_by_step(function, *arrays, wrt=[0], steps=np.logspace(-1, -12, 23))
 ax = plot.gradcheck_curve(steps, curves, title="Error against step")
 show(ax, alt="Error against step, both axes logarithmic. Both curves are V-shaped. On the left that of "
              "three layers lies higher some forty times; on the right they nearly meet.")  # fmt: skip
@@ -554,7 +554,7 @@ table(
     [[name, f"{best[name]:.0e}", f"{errors.min():.0e}"] for name, errors in curves.items()],
     columns=["function", "best step", "error there"],
 )
-coarse = np.abs(steps - 1e-3).argmin()
+coarse = np.abs(np.log(steps / 1e-3)).argmin()
 assert curves["three layers, mean"][coarse] > curves["one layer, mean"][coarse]
 fine = steps < 1e-6
 lifted = np.median(curves["three layers, mean"][fine] / curves["one layer, mean"][fine])
@@ -744,7 +744,7 @@ def batch(words, columns=0):
 
 speller = Reader(27, heads=2)
 optimizer, draw = optim.AdamW(speller.parameters(), lr=3e-3), np.random.default_rng(1)
-for _ in range(600):
+for _ in range(450):
     words = [known[i] for i in draw.integers(0, len(known), 32)]
     (ids, blank), (answer, _) = batch(words), batch([word[::-1] for word in words])
     loss = Fn.cross_entropy(speller(ids, blank), answer, ignore_index=0)  # padding is not asked
@@ -915,17 +915,17 @@ def learn_direction(model, steps, words=16):
     return float(np.mean(losses[-30:]))
 
 
-def answers(model, columns=0):
-    """For held-out words, as they are and reversed: the probability of "reversed", [2, 600].
+def answers(model, asked=held_out, columns=0):
+    """For held-out words, as they are and reversed: the probability of "reversed", [2, words].
 
     In batches of `columns` letters; 0: beside words of the same length, so without padding.
     """
-    found = np.zeros((2, len(held_out)))
-    sizes = np.array([len(word) for word in held_out])
+    found = np.zeros((2, len(asked)))
+    sizes = np.array([len(word) for word in asked])
     with no_grad():
         for size in sorted(set(sizes)) if columns == 0 else [sizes]:
             chosen = np.flatnonzero(sizes == size)
-            words = [held_out[i] for i in chosen]
+            words = [asked[i] for i in chosen]
             for side, group in enumerate((words, [word[::-1] for word in words])):
                 logits = model(*batch(group, columns))
                 found[side, chosen] = Fn.softmax(logits).data[:, 1]
@@ -950,8 +950,8 @@ for name in (
 rows, told = [], {}
 for name, parts in trials.items():
     trained = Direction(**parts)
-    loss = learn_direction(trained, 150)
-    alone, far = answers(trained), answers(trained, 60)
+    loss = learn_direction(trained, 110)
+    alone, far = answers(trained, held_out[:300]), answers(trained, held_out[:300], 60)
     flipped = float(((alone > 0.5) != (far > 0.5)).mean())
     pool, stack = parts.get("pool", masked_mean), parts.get("stack", encoder)
     error = max(
@@ -1087,19 +1087,19 @@ assert waste["as they come"][1] > waste["as they come"][0]
 # ## 12. Use it
 #
 # Forward or reversed, on words that were not trained on, with the lesson's solution (put yours
-# there). 400 steps of 64 words. Beside it the same without positions. What must its score be, to
+# there). 250 steps of 64 words. Beside it the same without positions. What must its score be, to
 # the last digit? Think of step 5 in section 6.
 
 # %%
 final, blind = Direction(seed=2), Direction(positions=False, seed=2)
-learn_direction(final, 400, words=32)
-learn_direction(blind, 100, words=32)
+learn_direction(final, 250, words=32)
+learn_direction(blind, 30, words=32)
 found, none = answers(final), answers(blind)
 print(f"right on {found.size} held-out words: {accuracy(found):.1%}")
 print(
     f"without positions, reversal moves the answer by at most {np.abs(none[0] - none[1]).max():.0e}"
 )
-assert accuracy(found) > 0.78  # recorded with seed 2: 0.86
+assert accuracy(found) > 0.78  # recorded with seed 2: 0.84
 assert np.abs(none[0] - none[1]).max() < 1e-5
 
 # %%

@@ -932,7 +932,7 @@ print("for SGD the two are the same, to rounding")
 #
 # ### The usual mistakes, in a GPT
 #
-# A small GPT reads Python's own help texts letter by letter, 200 steps, $\alpha = 0.004$, always
+# A small GPT reads Python's own help texts letter by letter, 150 steps, $\alpha = 0.004$, always
 # from the same seed. Next to the loss stands the longest move of any weight in the first step, in
 # units of $\alpha$: it should be 1. Two losses to compare with: guessing costs $\ln V$ for $V$
 # letters, and knowing no more than how frequent each letter is costs their entropy.
@@ -946,10 +946,10 @@ frequency = np.bincount(data.train) / len(data.train)
 letters = -(frequency[frequency > 0] * np.log(frequency[frequency > 0])).sum()
 guess = math.log(len(data.vocabulary))
 print(f"{len(data.vocabulary)} letters: guessing {guess:.2f} nats, entropy {letters:.2f} nats")
-assert 6 < len(data.train) / (300 * 8 * 24) < 8  # section 12: a run reads a seventh of the text
+assert 9 < len(data.train) / (200 * 8 * 24) < 12  # section 12: a run reads a tenth of the text
 
 
-def train(step, steps=300, seed=0, dtype=np.float32, **options):
+def train(step, steps=200, seed=0, dtype=np.float32, **options):
     """The losses of a small GPT whose every parameter is moved by ``step``; the first move / lr."""
     size = GPTConfig(len(data.vocabulary), block_size=24, n_layer=1, n_head=2, n_embd=32)
     model = GPT(size, rng=seed, std=0.1)
@@ -986,17 +986,17 @@ def late(losses, last=50):
 
 # %%
 wrong = exercises(6)["adam_step"].mistakes
-runs = {"right": train(adam_step, 200, lr=0.004)}
+runs = {"right": train(adam_step, 150, lr=0.004)}
 with np.errstate(all="ignore"):
     for mistake in wrong:
         if mistake.name != "p changed in place":
-            runs[mistake.name] = train(mistake.function, 200, lr=0.004)
+            runs[mistake.name] = train(mistake.function, 150, lr=0.004)
 ends = {name: late(losses) for name, (losses, _) in runs.items()}
 rows = [
     [name, runs[name][1], f"{end:.2f}" if end < 50 else f"broken at step {len(runs[name][0])}"]
     for name, end in sorted(ends.items(), key=lambda item: item[1])
 ]
-table(rows, columns=["version", "first move / α", "loss, last 50 of 200 steps"], digits=3)
+table(rows, columns=["version", "first move / α", "loss, last 50 of 150 steps"], digits=3)
 
 assert math.isclose(runs["right"][1], 1, rel_tol=1e-3)
 assert math.isclose(runs["no bias correction"][1], 0.1 / math.sqrt(0.001), rel_tol=1e-3)
@@ -1015,7 +1015,7 @@ for name in ("t counted one too far", "epsilon inside the root", "epsilon before
 #   little more; so do *betas exchanged*, whose direction is a mean of a thousand gradients, and
 #   *absolute value*.
 # - **No bias correction**: the first moves are $0.1 / \sqrt{0.001} = 3.16$ times too long, and
-#   with only $m$ corrected ten times more. Early steps that are too long leave a scar that 200
+#   with only $m$ corrected ten times more. Early steps that are too long leave a scar that 150
 #   steps do not heal.
 # - **t from 0** and **not squared** are NaN after one step: $0 / 0$, and the root of a negative
 #   number.
@@ -1075,11 +1075,11 @@ rows = []
 decay_runs = {}
 for name in ("right", "decay without lr", "decay in the gradient", "growth"):
     step = adamw_step if name == "right" else exercises(6)["adamw_step"].mistake(name).function
-    losses, _ = train(step, 200, lr=0.004, weight_decay=0.1)
+    losses, _ = train(step, 150, lr=0.004, weight_decay=0.1)
     still = walk(step, 1.0, silent, 100, lr=0.004, weight_decay=0.1)[-1]
     decay_runs[name] = late(losses)
     rows.append([name, late(losses), float(still)])
-table(rows, columns=["version", "loss, last 50 of 200 steps", "a silent weight, step 100"],
+table(rows, columns=["version", "loss, last 50 of 150 steps", "a silent weight, step 100"],
       digits=3)  # fmt: skip
 assert decay_runs["decay without lr"] > decay_runs["right"] + 0.3
 assert decay_runs["decay in the gradient"] > decay_runs["right"] + 0.3
@@ -1090,7 +1090,7 @@ assert abs(decay_runs["growth"] - decay_runs["right"]) < 0.1
 # - **In the gradient**, 0.1 is far too much: where a gradient is 0.001 and the weight 0.1, the
 #   term $\lambda \theta = 0.01$ is all that Adam hears. A good $\lambda$ for AdamW is no good
 #   $\lambda$ for L2.
-# - **The wrong sign** does no harm in 200 steps, and would in 200,000. Look at the weight, not at
+# - **The wrong sign** does no harm in 150 steps, and would in 200,000. Look at the weight, not at
 #   the loss.
 
 # %% [markdown]
@@ -1158,18 +1158,18 @@ print(f"measured: AdamW keeps {kept:,} bytes for {kept // 2:,} bytes of paramete
 # %% [markdown]
 # ## 12. Use it
 #
-# The same GPT on Python's help texts, 300 steps, seed 0, once for each optimizer and rate. The
+# The same GPT on Python's help texts, 200 steps, seed 0, once for each optimizer and rate. The
 # rates are a factor of 2 apart (4 for the misprint), and every best one lies inside its grid. All
-# batches together draw 57,600 letters, a seventh of the text, so hardly anything comes twice, and
+# batches together draw 38,400 letters, a tenth of the text, so hardly anything comes twice, and
 # the loss of the last 50 is an honest one.
 
 # %%
 grid = {
-    "SGD": (sgd_step, [0.1, 0.2, 0.4, 0.8, 1.6], {}),
+    "SGD": (sgd_step, [0.2, 0.4, 0.8, 1.6], {}),
     "momentum": (momentum_step, [0.02, 0.04, 0.08, 0.16], {}),
     "Adam": (adam_step, [0.002, 0.004, 0.008, 0.016], {}),
     "AdamW, λ = 0.1": (adamw_step, [0.002, 0.004, 0.008], {"weight_decay": 0.1}),
-    "Adam as printed": (printed_step, [0.0005, 0.002, 0.008, 0.032], {}),
+    "Adam as printed": (printed_step, [0.0005, 0.002, 0.008], {}),
 }
 trained = {
     name: {rate: train(step, lr=rate, **options)[0] for rate in rates}
@@ -1191,7 +1191,7 @@ assert score["Adam as printed"] > score["SGD"] + 0.2
 # steps, and at the right for the widest valley.
 #
 # Before you run it: AdamW differs from Adam by a decay of $\alpha \lambda = 0.0004$ a step. Do you
-# expect it to be better after 300 steps?
+# expect it to be better after 200 steps?
 
 # %%
 looks = dict(zip(grid, [("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-"), ("#CC79A7", "--"),
@@ -1200,25 +1200,25 @@ with style():
     fig, (left, right) = figure(1, 2, width=9.0, height=3.9)
     for name, (color, dash) in looks.items():
         mean = np.convolve(trained[name][best[name]], np.ones(20) / 20, mode="valid")
-        left.plot(np.arange(20, 301), mean, dash, color=color, label=name, linewidth=1.8)
+        left.plot(np.arange(20, 201), mean, dash, color=color, label=name, linewidth=1.8)
         rates = [r for r in trained[name] if late(trained[name][r]) < 5]
         height = [late(trained[name][r]) for r in rates]
         right.plot(np.array(rates) / best[name], height, "o" + dash, color=color, label=name,
                    markersize=4)  # fmt: skip
     left.axhline(letters, color="#8a8a8a", linewidth=0.8)
-    left.text(300, letters, "entropy of the letters", fontsize=8.5, color="#666666", ha="right",
+    left.text(200, letters, "entropy of the letters", fontsize=8.5, color="#666666", ha="right",
               va="bottom")  # fmt: skip
     left.set(xlabel="step", ylabel="loss (nats per letter)", title="At the best rate")
     right.set(xscale="log", xlabel="rate / best rate", title="Around the best rate")
     right.set_ylabel("loss of the last 50 steps")
-    right.set_xticks([0.25, 0.5, 1, 2, 4, 16], ["1/4", "1/2", "1", "2", "4", "16"], minor=False)
+    right.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"], minor=False)
     right.minorticks_off()
     right.set_ylim(2.4, 4.0)
     right.legend(loc="upper left")
 show(
     fig,
-    alt="Left: five loss curves over 300 steps. Adam and AdamW lie on each other and end lowest "
-    "at 2.5, momentum and SGD end at 2.6, the printed Adam at 3.0, just below the entropy of "
+    alt="Left: five loss curves over 200 steps. Adam and AdamW lie on each other and end lowest "
+    "at 2.6, momentum and SGD end at 2.7, the printed Adam at 3.0, just below the entropy of "
     "the letters. Right: loss against the rate; SGD is steep above "
     "its best rate, Adam rises gently on both sides, the printed one is high and narrow.",
 )
@@ -1236,7 +1236,7 @@ assert lost["SGD"] > 0.3 > max(lost["momentum"], lost["Adam"])
 # right, the $2 / L$ of section 6. At a rate of 1.6 it stands right on it: whether the run breaks
 # is decided by how the computer rounds.
 #
-# And AdamW? It is no better. Decay is there for long runs and for overfitting (lesson 07); 300
+# And AdamW? It is no better. Decay is there for long runs and for overfitting (lesson 07); 200
 # steps on fresh text have neither, and the pull costs a little. What Adam gains over SGD here, a
 # tenth of a nat, SGD cannot get at any rate: letters, positions and layers have gradients of
 # different sizes, and one rate must do for all.
@@ -1271,9 +1271,9 @@ distance = np.abs(own - train_with_library(25)).max()
 print(f"25 steps of the GPT: the losses differ by {distance:.0e} from optim.AdamW's")
 assert distance < 1e-9  # rounding at 1e-16, carried through 25 steps
 
-threshold = 2.6  # recorded with seed 0, rate 0.004, 300 steps: 2.51
+threshold = 2.75  # recorded with seed 0, rate 0.004, 200 steps: 2.62
 reached = late(train(mine, lr=0.004, weight_decay=0.1)[0])
-print(f"300 steps in float32: {reached:.2f} nats per letter, threshold {threshold}")
+print(f"200 steps in float32: {reached:.2f} nats per letter, threshold {threshold}")
 assert reached < threshold
 
 # %% [markdown]

@@ -514,13 +514,16 @@ for after in (True, False):
 # %%
 from scratchlm.gradcheck import error_by_step
 
-ax = plot.gradcheck_curve(ops.gru_cell, X, h0, *weights, title="gru_cell: error against step")
+methods, halves = ("central", "forward"), np.logspace(-1, -12, 23)  # of powers of ten
+steps, curves = error_by_step(ops.gru_cell, X, h0, *weights, steps=halves, method=methods)
+by_method = {f"{name} differences": each for name, each in zip(methods, curves, strict=True)}
+ax = plot.gradcheck_curve(steps, by_method, title="gru_cell: error against step")
 show(
     ax,
     alt="Two V-shaped curves of error against step size, both axes logarithmic: central differences "
     "are best near 1e-5, forward differences near 1e-8 and less precise.",
 )
-lowest = error_by_step(ops.gru_cell, X, h0, *weights)[1].min()
+lowest = curves[0].min()
 print(f"lowest error of the central difference: {lowest:.0e}")
 assert lowest < 1e-8
 
@@ -850,15 +853,15 @@ assert printed_share < 0.4
 
 # %%
 mistakes = exercises(17)["gru_cell"]
-mine, my_losses, my_share = remember(op=sequence(solution(17).gru_cell))
-assert np.allclose(my_losses[:30], good_losses[:30], rtol=1e-3)
+_, my_losses, _ = remember(op=sequence(solution(17).gru_cell), steps=30)
+assert np.allclose(my_losses, good_losses[:30], rtol=1e-3)
 names = [
     "no update gate", "no straight way back", "sign of dz", "straight way only",
     "gates held constant", "no slope at the candidate", "z and 1 - z swapped", "always before",
 ]  # fmt: skip
 broken = {name: remember(op=sequence(mistakes.mistake(name).function)) for name in names}
 table(
-    [["right", my_losses[99], np.mean(my_losses[-10:]), f"{my_share:.0%}"]]
+    [["right", good_losses[99], np.mean(good_losses[-10:]), f"{good_share:.0%}"]]
     + [
         [name, losses[99], np.mean(losses[-10:]), f"{share:.0%}"]
         for name, (_, losses, share) in broken.items()

@@ -386,10 +386,13 @@ assert not wrong
 # The error against the step. Before you run it: where is the bottom of the V?
 
 # %%
-ax = plot.gradcheck_curve(solved.skipgram_loss, *batch, title="skip-gram loss: error against step")
+methods, halves = ("central", "forward"), np.logspace(-1, -12, 23)  # of powers of ten
+steps, curves = error_by_step(solved.skipgram_loss, *batch, steps=halves, method=methods)
+by_method = {f"{name} differences": each for name, each in zip(methods, curves, strict=True)}
+ax = plot.gradcheck_curve(steps, by_method, title="skip-gram loss: error against step")
 show(ax, alt="V-shaped curves of error against step, both axes logarithmic: central differences are "
              "best near a step of 1e-5, forward differences near 1e-8.")  # fmt: skip
-steps, errors = error_by_step(solved.skipgram_loss, *batch)
+errors = curves[0]
 print(f"best step {steps[errors.argmin()]:.0e}, error {errors.min():.0e}")
 assert errors.min() < 1e-8
 

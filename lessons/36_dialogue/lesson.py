@@ -45,7 +45,7 @@ START, END = solution(36).START, solution(36).END
 CAPITALS = {
     "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "China": "Beijing",
     "Egypt": "Cairo", "Kenya": "Nairobi", "Peru": "Lima", "Cuba": "Havana", "Norway": "Oslo",
-    "Greece": "Athens", "Canada": "Ottawa", "Chile": "Santiago", "Iran": "Tehran",
+    "Greece": "Athens", "Canada": "Ottawa",
 }  # fmt: skip
 WAYS = [
     "Capital of {}?", "{}: capital?", "Tell me {}'s capital.", "Where is {} ruled from?",
@@ -59,8 +59,8 @@ conversations = [
     for way, country in itertools.product(WAYS, CAPITALS)
 ]
 order = np.random.default_rng(36).permutation(len(conversations))
-held_out = [conversations[i] for i in order[:24]]
-learned = [conversations[i] for i in order[24:]]
+held_out = [conversations[i] for i in order[:20]]
+learned = [conversations[i] for i in order[20:]]
 
 
 class Talks(Examples):
@@ -90,7 +90,7 @@ def everything(ids, said):
 answers_of = Talks(learned, held_out)  # what all are measured by
 
 
-def trained(asks, steps=300, watch=()):
+def trained(asks, steps=220, watch=()):
     """A small GPT, and the loss of the held-out answers after the steps of ``watch``."""
     model = GPT(GPTConfig(258, 64, n_layer=2, n_head=2, n_embd=32), rng=0)
     config = TrainConfig(steps=steps, batch_size=16, lr=8e-3, weight_decay=0.01)
@@ -121,7 +121,7 @@ def text(ids):
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
 
-watch = [25, 50, 75, 100, 150, 200, 300]
+watch = [25, 50, 75, 100, 140, 180, 220]
 curves, models = {}, {}
 for name, asks in [("A: everything", everything), ("B: answers", lambda ids, said: said[1:])]:
     models[name], curves[name] = trained(asks, watch=watch)
@@ -140,7 +140,7 @@ assert rows[1][2] > rows[0][2] + 0.1
 assert curves["B: answers"][2] < curves["A: everything"][2] - 0.15
 
 # %% [markdown]
-# The same conversations, the same 300 steps, and one boolean array between them. Five of six bytes
+# The same conversations, the same 220 steps, and one boolean array between them. Five of six bytes
 # of these texts are questions and form. A spends its steps on them.
 
 # %%
@@ -416,7 +416,8 @@ assert report
 # the formula's. Which side grows faster for central differences?
 
 # %%
-found = {f"{method} differences": error_by_step(answer_loss, *some, method=method, wrt=[0])
+lengths = np.logspace(-1, -12, 23)
+found = {f"{method} differences": error_by_step(answer_loss, *some, method=method, wrt=[0], steps=lengths)
          for method in ("central", "forward")}  # fmt: skip
 steps, errors = found["central differences"]
 ax = plot.gradcheck_curve(steps, {name: each.errors for name, each in found.items()},
@@ -542,7 +543,7 @@ from scratchlm.nn import KVCache
 stand_in = Llama(
     LlamaConfig(512, 1024, n_layer=6, n_head=6, n_kv_head=2, n_embd=192, n_inner=512), rng=0
 )
-lengths = [32, 64, 128, 256, 512, 768]
+lengths = [32, 64, 128, 256, 512]
 kept, again = [], []
 with no_grad():
     for n in lengths:

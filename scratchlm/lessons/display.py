@@ -98,7 +98,7 @@ def slider(
         raise ValueError("slider: label is empty; name what the slider moves")
     if not 0 <= start < len(values):
         raise ValueError(f"slider: start={start} is no index of the {len(values)} values")
-    everything = collector is not None or _in_notebook()
+    everything = _is_seen()
     frames = []
     for value in values if everything else [values[start]]:
         frame = _drawn(draw(value), alt(value) if callable(alt) else alt, "slider")
@@ -108,15 +108,16 @@ def slider(
 
 
 def _drawn(picture: Any, alt: str, name: str) -> Output:
-    """The figure as a PNG with its words."""
+    """The figure as a PNG with its words. Plain Python shows the words alone, and draws nothing."""
     if not alt.strip():
         raise ValueError(f"{name}: alt is empty; say in words what the figure shows")
     from ..plot import legible
 
     drawn = picture.get_figure() if hasattr(picture, "get_figure") else picture
-    legible(drawn)  # Chinese in a title or a label
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=150)
+    if _is_seen():
+        legible(drawn)  # Chinese in a title or a label
+        drawn.savefig(buffer, format="png", dpi=150)
     if "matplotlib.pyplot" in sys.modules:  # or a notebook would show it again
         sys.modules["matplotlib.pyplot"].close(drawn)
     return Output("figure", alt, png=buffer.getvalue())
@@ -190,6 +191,11 @@ def _emit(output: Output) -> None:
             longest = max(map(len, output.text.splitlines()), default=0)
             console.width = max(console.width, longest)
         console.print(to_rich(output))
+
+
+def _is_seen() -> bool:
+    """Whether figures will be looked at; as plain Python, a page only names them."""
+    return collector is not None or _in_notebook()
 
 
 def _in_notebook() -> bool:

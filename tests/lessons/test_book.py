@@ -453,6 +453,19 @@ def test_a_slider_draws_all_frames_for_a_page_and_one_for_a_script(monkeypatch, 
     assert "http" not in re.sub(r'src="data:.*?"', "", html)
 
 
+def test_a_figure_is_drawn_where_it_is_seen(monkeypatch, capsys):
+    fig, seen, saved = figure(width=2, height=1)[0], [], []
+    save = fig.savefig
+    monkeypatch.setattr(fig, "savefig", lambda *a, **o: (saved.append(1), save(*a, **o)))
+    display.show(fig, alt="nothing yet")
+    assert "[figure] nothing yet" in capsys.readouterr().out
+    assert not saved
+    monkeypatch.setattr(display, "collector", seen.append)
+    display.show(fig, alt="nothing yet")
+    assert len(saved) == 1
+    assert seen[0].png.startswith(b"\x89PNG")
+
+
 def test_a_slider_refuses_what_it_cannot_show():
     line = draw([])
     with pytest.raises(ValueError, match="slider: start=3 is no index of the 3 values"):

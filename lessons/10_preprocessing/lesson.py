@@ -702,16 +702,13 @@ class Trigram:
         self.totals = {context: c.total() for context, c in self.counts.items()}
 
     def p(self, history, asked):
-        """The probability of each word of `asked`, after the last two words."""
-        levels = [context for context in ((), history[-1:], history[-2:]) if context in self.counts]
-        levels = [(self.counts[context], self.totals[context]) for context in levels]
-        out = []
-        for word in asked:
-            p = 1 / self.V
-            for c, total in levels:
-                p = max(c[word] - self.D, 0) / total + self.D * len(c) / total * p
-            out.append(p)
-        return np.array(out)
+        """The probability that the next word is one of the set `asked`, after the last two words."""
+        p = len(asked) / self.V
+        for context in ((), history[-1:], history[-2:]):
+            if c := self.counts.get(context):
+                discounted = sum(c[word] - self.D for word in c.keys() & asked)
+                p = (discounted + self.D * len(c) * p) / self.totals[context]
+        return p
 
 
 every = {*train, *held}
@@ -720,24 +717,24 @@ rows = []
 for name, dropped in [("stop words out", lambda w: w in stop),
                       ("stop words and marks out", lambda w: w in stop or mark(w))]:  # fmt: skip
     short = Trigram([w for w in train if not dropped(w)], sum(not dropped(w) for w in every))
-    gone = [w for w in every if dropped(w)]
+    gone = {w for w in every if dropped(w)}
     history, kept, seen = ("", ""), ("", ""), [[], []]
     for word in held:
         if not dropped(word):
-            a_kept_word = 1 - whole.p(history, gone).sum()
-            seen[0].append(whole.p(history, [word])[0] / a_kept_word)
-            seen[1].append(short.p(kept, [word])[0])
+            a_kept_word = 1 - whole.p(history, gone)
+            seen[0].append(whole.p(history, {word}) / a_kept_word)
+            seen[1].append(short.p(kept, {word}))
             kept = (kept[1], word)
         history = (history[1], word)
     rows.append([name, len(seen[0]), *(-np.log2(seen).mean(axis=1))])
-members = defaultdict(list)
+members = defaultdict(set)
 for word in every:
-    members[stem(word)].append(word)
+    members[stem(word)].add(word)
 short = Trigram(stem_all(train), len(members))
 history, seen = ("", ""), [[], []]
 for word in held:
-    seen[0].append(whole.p(history, members[stem(word)]).sum())
-    seen[1].append(short.p(tuple(map(stem, history)), [stem(word)])[0])
+    seen[0].append(whole.p(history, members[stem(word)]))
+    seen[1].append(short.p(tuple(map(stem, history)), {stem(word)}))
     history = (history[1], word)
 rows.append(["stems", len(seen[0]), *(-np.log2(seen).mean(axis=1))])
 table(rows, columns=["", "asked for", "history as it was", "history stripped"], digits=4,
@@ -828,7 +825,7 @@ assert by_name["product without logarithm"][1] == 9
 assert by_name["words backwards"][3]
 
 # %%
-paragraph = "".join("".join(words) for words in traps) * 25
+paragraph = "".join("".join(words) for words in traps) * 10
 cut = next(m for m in known["segment"].mistakes if m.name == "product without logarithm").function
 print(len(paragraph), "characters: without logarithms", cut(paragraph, lexicon.counts)[:4],
       " with", solved.segment(paragraph, lexicon.counts)[:4])  # fmt: skip

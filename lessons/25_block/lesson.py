@@ -560,8 +560,9 @@ assert gradcheck(lambda *arrays: transformer_block(*arrays, norm_first=False), x
 from scratchlm.gradcheck import error_by_step
 
 few = x[:3]
-steps, curved = error_by_step(transformer_block, few, *W, wrt=[0])
-_, straight = error_by_step(ops.linear, few, W[0], W[7], wrt=[0])
+sizes = np.logspace(-1, -12, 23)
+steps, curved = error_by_step(transformer_block, few, *W, wrt=[0], steps=sizes)
+_, straight = error_by_step(ops.linear, few, W[0], W[7], wrt=[0], steps=sizes)
 ax = plot.gradcheck_curve(
     steps, {"transformer block": curved, "linear layer": straight}, title="Error against step"
 )
@@ -890,7 +891,7 @@ assert hot["post-norm, warm-up"][1] < 0.95
 # %% [markdown]
 # ### Mistakes in a block of your own
 #
-# A model of three blocks whose block is the exercise, 50 steps, with one mistake after the other.
+# A model of two blocks whose block is the exercise, 50 steps, with one mistake after the other.
 # The third column: how much the loss at the tenth position of new texts changes when everything
 # behind it is erased.
 
@@ -921,7 +922,7 @@ class Own(nn.Module):
         return apply(self.op, x, *(getattr(self, name) for name in NAMES))
 
 
-def own_model(function, layers=3, seed=0):
+def own_model(function, layers=2, seed=0):
     model = Model("pre-norm", layers=0, seed=seed)
     rng = np.random.default_rng(seed)
     model.layers = nn.ModuleList(Own(function, rng=rng) for _ in range(layers))

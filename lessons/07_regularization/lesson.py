@@ -753,11 +753,12 @@ assert "another result when called again" in refused
 # %%
 from scratchlm.gradcheck import error_by_step
 
+lengths = np.logspace(-1, -12, 23)
 curves = {
-    "dropout": error_by_step(with_mask, big),
+    "dropout": error_by_step(with_mask, big, steps=lengths),
     "smoothed cross-entropy": error_by_step(
         lambda z: (lambda out, back: (out, lambda d: back(d)[0]))(
-            *ops.cross_entropy(z, target, label_smoothing=0.1)), Z),
+            *ops.cross_entropy(z, target, label_smoothing=0.1)), Z, steps=lengths),
 }  # fmt: skip
 steps = curves["dropout"].steps
 errors = {name: curve.errors for name, curve in curves.items()}

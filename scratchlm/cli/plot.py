@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +40,7 @@ def plot(
 ) -> None:
     """Draw what a trained model attends to while it reads a text, and how its loss fell."""
     from ..plot import save
+    from ..train.trainer import read_log
 
     model, vocabulary, state = load(source)
     checkpoint = Path(source).expanduser()
@@ -57,7 +57,7 @@ def plot(
         drawn, name = _attention(model, vocabulary, ids, head)
         _say(save(drawn, folder / name), "row: a token; column: how much it looks at each one")
 
-    records = _records(log) if log else []
+    records = read_log(log) if log else []
     sizes = model.config.to_dict()
     classes = sizes.get("target_vocab_size") or sizes.get("vocab_size") or len(vocabulary)
     drawn = _loss_curve(records, len(state["labels"]) if "labels" in state else classes)
@@ -149,17 +149,6 @@ def _log_of(checkpoint: Path) -> Path | None:
     from ..train.trainer import LOG
 
     return next((p for f in (checkpoint, checkpoint.parent) if (p := f / LOG).is_file()), None)
-
-
-def _records(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log; the last one may be cut off by a crash."""
-    records = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
 
 
 def _curve(records: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]] | None:

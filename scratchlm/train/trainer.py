@@ -501,11 +501,8 @@ def _append(log: Path, record: Record) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _cut_log(log: Path, until: int) -> list[Record]:
-    """Leave the records up to a step, and return them; a last line cut off does not count.
-
-    The shorter log is written beside the old one and renamed, so a kill here loses no line.
-    """
+def read_log(log: Path, until: float = math.inf) -> list[Record]:
+    """The records of a log up to a step; a last line that a crash cut off does not count."""
     records: list[Record] = []
     if log.exists():
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -513,6 +510,15 @@ def _cut_log(log: Path, until: int) -> list[Record]:
                 record = json.loads(line)
                 if record["step"] <= until:
                     records.append(record)
+    return records
+
+
+def _cut_log(log: Path, until: int) -> list[Record]:
+    """Leave the records up to a step, and return them.
+
+    The shorter log is written beside the old one and renamed, so a kill here loses no line.
+    """
+    records = read_log(log, until)
     shorter = log.with_name(f".saving-{os.getpid()}-{log.name}")
     shorter.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
     shorter.replace(log)

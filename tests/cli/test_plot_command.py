@@ -22,6 +22,7 @@ from scratchlm.models import (
 )
 from scratchlm.text import WordPiece
 from scratchlm.train import Classification, TrainConfig, load_model, train
+from scratchlm.train.trainer import read_log
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_checkpoint_finds_the_log_of_its_run(run_folder, tmp_path):
 
 def test_the_loss_curve_is_the_log(run_folder, tmp_path):
     def curve(path):
-        return command._loss_curve(command._records(path), 100)
+        return command._loss_curve(read_log(path), 100)
 
     (axes,) = curve(run_folder / "log.jsonl").figure.axes
     curves = {line.get_label(): line for line in axes.lines}
@@ -78,7 +79,7 @@ def test_the_loss_curve_is_the_log(run_folder, tmp_path):
 
 
 def test_every_other_number_of_the_log_has_a_panel(run_folder):
-    records = command._records(run_folder / "log.jsonl")
+    records = read_log(run_folder / "log.jsonl")
     records += [{"step": 4, "f1": 0.5, "stopped": "no better", "best_step": 2, "new": 7}]
     panels = {ax.get_title("left"): ax.lines[0] for ax in command._metric_curves(records).axes}
     assert set(list(panels)[:3]) == {"accuracy", "f1", "new"}

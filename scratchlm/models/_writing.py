@@ -1,7 +1,7 @@
-"""How an encoder–decoder writes: its decoder, given a source, is a language model.
+"""How an encoder–decoder learns from pairs, and how it writes.
 
-So all that :func:`scratchlm.generate` does for one is done for the other; here are the two ways
-that have a name of their own.
+Its decoder, given a source, is a language model. So all that :func:`scratchlm.generate` does for
+one is done for the other; here are the two ways that have a name of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import functional as F
 from ..backend import array_namespace
 from ..generate import generate
 from ..metrics import evaluation
@@ -80,6 +81,52 @@ class Writes:
         starts = np.full((rows.shape[0], 1), start_id)
         written = generate(_Given(self, rows), starts, count, eos_id=end_id, **options)[:, 1:]
         return written if source.ndim == 2 else written[0]
+
+
+class Pairwise(Writes, Module):
+    """An encoder–decoder that learns from pairs of ids: ``encode`` and ``decode`` are its own."""
+
+    config: Any
+
+    def encode(self, source: Any) -> tuple[Any, Any]:
+        """What the decoder may look at, and where the source is padding (B, S), or None."""
+        raise NotImplementedError
+
+    def decode(self, target: Any, memory: Any, padding: Any = None) -> Any:
+        """Logits (B, T, V), from the result of :meth:`encode`."""
+        raise NotImplementedError
+
+    def _check(self, which: str, ids: Any) -> Any:
+        """The ids of a source or a target as an array."""
+        raise NotImplementedError
+
+    def forward(self, source: Any, target: Any) -> Any:
+        """Logits (B, T, V) for ids (B, S) and (B, T), or without B.
+
+        Teacher forcing: position t sees the right target tokens 0 … t, whatever the model would
+        have written, and says what comes at t + 1. So the target begins with a start token.
+
+        Raises:
+            ValueError: ids of a wrong shape, empty, longer than there are positions for, or, for a
+                recurrent model, padding that is not at the end of a source.
+            TypeError, IndexError: ids that are no integers or outside the vocabulary.
+        """
+        memory, padding = self.encode(source)
+        return self.decode(target, memory, padding)
+
+    def loss(self, source: Any, target: Any, *, label_smoothing: float = 0.0) -> Any:
+        """Mean cross-entropy in nats of target tokens 1, 2, … given those before each.
+
+        The shift is made here: the decoder reads ``target[:, :-1]`` and is asked for
+        ``target[:, 1:]``. The target is whole, from its start token to its end token; padding does
+        not count.
+        """
+        target = self._check("target", target)
+        logits = self(source, target[..., :-1])
+        ignored = -100 if self.config.pad_id is None else self.config.pad_id
+        return F.cross_entropy(
+            logits, target[..., 1:], ignore_index=ignored, label_smoothing=label_smoothing
+        )
 
 
 class _Given(Module):

@@ -18,12 +18,11 @@ import numpy as np
 
 from .. import functional as F
 from ..backend import to_host
-from ..nn import Attention, Dropout, Embedding, Linear, Module
+from ..nn import Attention, Dropout, Embedding, Linear
 from ..tensor import Tensor
 from ._common import Config, token_ids
-from ._writing import States, Writes
+from ._writing import Pairwise, States
 from .recurrent import recurrent_layers, unknown_kind
-from .seq2seq import shifted_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Memory(NamedTuple):
     states: Any  # of all its layers at the end of the source, where the decoder begins
 
 
-class RecurrentEncoderDecoder(Writes, Module):
+class RecurrentEncoderDecoder(Pairwise):
     """Logits of the next target token at every position of the target.
 
     With ``h_t`` the decoder's last layer and ``m_s`` the encoder's, at each position ::
@@ -110,19 +109,6 @@ class RecurrentEncoderDecoder(Writes, Module):
         for name, parameter in self.named_parameters():
             parameter.name = name
 
-    def forward(self, source: Any, target: Any) -> Any:
-        """Logits (B, T, V) for ids (B, S) and (B, T), or without B.
-
-        Teacher forcing: position t sees the right target tokens 0 … t, whatever the model would
-        have written, and says what comes at t + 1. So the target begins with a start token.
-
-        Raises:
-            ValueError: ids of a wrong shape or empty; padding that is not at the end of a source.
-            TypeError, IndexError: ids that are no integers or outside the vocabulary.
-        """
-        memory, padding = self.encode(source)
-        return self.decode(target, memory, padding)
-
     def encode(self, source: Any) -> tuple[Memory, Any]:
         """The memory of ids (B, S), and where they are padding (B, S), or None.
 
@@ -159,15 +145,6 @@ class RecurrentEncoderDecoder(Writes, Module):
         seen = self.attend(q, m, m, mask=mask)[:, 0]  # [B, T, C]
         y = F.tanh(self.combine(F.concatenate(seen, h, axis=-1)))  # [B, T, 2C] -> [B, T, C]
         return self.lm_head(self.drop(y)), states
-
-    def loss(self, source: Any, target: Any, *, label_smoothing: float = 0.0) -> Any:
-        """Mean cross-entropy in nats of target tokens 1, 2, … given those before each.
-
-        The shift is made here: the decoder reads ``target[:, :-1]`` and is asked for
-        ``target[:, 1:]``. The target is whole, from its start token to its end token; padding does
-        not count.
-        """
-        return shifted_loss(self, source, self._check("target", target), label_smoothing)
 
     def _begin(self, source: Any) -> States:
         memory, padding = self.encode(source)

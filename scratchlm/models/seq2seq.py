@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional as F
 from ..backend import asarray_like
 from ..nn import (
     Dropout,
@@ -24,7 +23,7 @@ from ..nn import (
 )
 from ..tensor import Tensor
 from ._common import Config
-from ._writing import States, Writes, with_columns
+from ._writing import Pairwise, States, with_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ class TokensAndPositions(Module):
         return self.drop(self.positions(self.tokens(ids) * self.scale))  # [B, S] -> [B, S, C]
 
 
-class EncoderDecoder(Writes, Module):
+class EncoderDecoder(Pairwise):
     """Logits of the next target token at every position of the target.
 
     Args:
@@ -129,19 +128,6 @@ class EncoderDecoder(Writes, Module):
         for name, parameter in self.named_parameters():
             parameter.name = name
 
-    def forward(self, source: Any, target: Any) -> Any:
-        """Logits (B, T, V) for ids (B, S) and (B, T), or without B.
-
-        Teacher forcing: position t sees the right target tokens 0 … t, whatever the model would
-        have written, and says what comes at t + 1. So the target begins with a start token.
-
-        Raises:
-            ValueError: ids of a wrong shape, empty, or longer than ``block_size``.
-            TypeError, IndexError: ids that are no integers or outside the vocabulary.
-        """
-        memory, padding = self.encode(source)
-        return self.decode(target, memory, padding)
-
     def encode(self, source: Any) -> tuple[Any, Any]:
         """The memory (B, S, C) of ids (B, S), and where they are padding (B, S), or None."""
         source = self._check("source", source)
@@ -157,16 +143,6 @@ class EncoderDecoder(Writes, Module):
         x = self.target(self._check("target", target))  # [B, T] -> [B, T, C]
         x = self.transformer.decoder(x, memory, memory_key_padding_mask=padding)
         return self.lm_head(x)  # [B, T, C] -> [B, T, V]
-
-    def loss(self, source: Any, target: Any, *, label_smoothing: float = 0.0) -> Any:
-        """Mean cross-entropy in nats of target tokens 1, 2, … given those before each.
-
-        The shift is made here: the decoder reads ``target[:, :-1]`` and is asked for
-        ``target[:, 1:]``. The target is whole, from its start token to its end token; padding does
-        not count.
-        """
-        target = self._check("target", target)
-        return shifted_loss(self, source, target, label_smoothing)
 
     def _begin(self, source: Any) -> States:
         memory, padding = self.encode(source)
@@ -195,12 +171,3 @@ class EncoderDecoder(Writes, Module):
                 "with a start token, and a source holds at least one"
             )
         return ids
-
-
-def shifted_loss(model: Any, source: Any, target: Any, label_smoothing: float) -> Any:
-    """The mean loss of ``target[1:]``, by a model that reads ``target[:-1]`` and the source."""
-    logits = model(source, target[..., :-1])
-    ignored = -100 if model.config.pad_id is None else model.config.pad_id
-    return F.cross_entropy(
-        logits, target[..., 1:], ignore_index=ignored, label_smoothing=label_smoothing
-    )

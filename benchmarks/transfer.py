@@ -16,9 +16,10 @@ where it was. ``scratchlm fetch bbc`` gets the articles first.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from scratchlm.data.examples import Split
 from scratchlm.downloads import cache_folder
 from scratchlm.models import BERTConfig, BERTForMaskedLM, BERTForSequenceClassification
 from scratchlm.text import WordPiece
-from scratchlm.text.wordpiece import SPECIAL
 from scratchlm.train import Classification, MaskedLM, TrainConfig, Trainer, load_checkpoint
 from scratchlm.train.checkpoint import checkpoints
 
@@ -63,14 +63,17 @@ Weights = Mapping[str, np.ndarray]
 def run(rounds: int = 9) -> dict[str, Any]:
     """``rounds`` has no effect: what repeats here are the seeds of ``SIZES``."""
     news = labelled("news-en").split(validation=0.1, test=0.25, seed=SEED)
-    tokenizer = frequent_words((text for text, _ in news.train), WORDS)
+    tokenizer = WordPiece.of_words((text for text, _ in news.train), most=WORDS)
     stages, history = read(news, tokenizer)
     blank, reader = stages[0], stages[READING.steps]
 
-    def accuracy(weights: Weights | None, some: Pairs, steps: int, seed: int) -> float:
-        name = "from scratch" if weights is None else "pre-trained"
+    @functools.cache
+    def accuracy(read: int | None, size: int | None, seed: int) -> float:
+        """After so many steps of reading (None: from scratch) and learning from so many labels."""
+        weights, name = (None, "from scratch") if read is None else (stages[read], "pre-trained")
+        some = choose(news.train, size, seed)
         return fine_tune(
-            weights, tokenizer, some, news.test, steps=steps, lr=RATES[name], seed=seed
+            weights, tokenizer, some, news.test, steps=SIZES[size][0], lr=RATES[name], seed=seed
         )
 
     rows = []
@@ -79,13 +82,12 @@ def run(rounds: int = 9) -> dict[str, Any]:
             some = choose(news.train, size, seed)
             rows.append({
                 "labels": len(some), "seed": seed, "steps": steps,
-                "pre-trained": accuracy(reader, some, steps, seed),
-                "from scratch": accuracy(None, some, steps, seed),
+                "pre-trained": accuracy(READING.steps, size, seed),
+                "from scratch": accuracy(None, size, seed),
                 "naive Bayes": naive_bayes(tokenizer, some, news.test),
             })  # fmt: skip
             print("  ".join(f"{key} {value:.4g}" for key, value in rows[-1].items()), flush=True)
-    fewest = rows[0]["labels"]
-    steps, seeds = SIZES[fewest]
+    fewest = min(size for size in SIZES if size is not None)
     return {
         "unit": "accuracy on the test part",
         "parts": {name: len(getattr(news, name)) for name in ("train", "validation", "test")},
@@ -104,22 +106,11 @@ def run(rounds: int = 9) -> dict[str, Any]:
             {
                 "step": step,
                 "labels": fewest,
-                "accuracies": [
-                    accuracy(weights, choose(news.train, fewest, seed), steps, seed)
-                    for seed in range(seeds)
-                ],
+                "accuracies": [accuracy(step, fewest, seed) for seed in range(SIZES[fewest][1])],
             }
-            for step, weights in stages.items()
+            for step in stages
         ],
     }
-
-
-def frequent_words(texts: Iterable[str], size: int) -> WordPiece:
-    """A vocabulary of the most frequent words, each of them whole."""
-    reader = WordPiece({"[UNK]": 0})
-    counts = Counter(w for text in texts for w in reader.words(reader.normalize(text)))
-    pieces = [*SPECIAL, *(word for word, _ in counts.most_common(size))]
-    return WordPiece({piece: i for i, piece in enumerate(pieces)})
 
 
 def sizes(tokenizer: WordPiece, dropout: float = 0.0) -> BERTConfig:

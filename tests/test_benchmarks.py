@@ -26,7 +26,7 @@ from scratchlm.data import Corpus  # noqa: E402
 from scratchlm.data.labelled import Labelled  # noqa: E402
 from scratchlm.metrics import perplexity  # noqa: E402
 from scratchlm.models import GPTConfig, LlamaConfig, NGram  # noqa: E402
-from scratchlm.text import CharVocab  # noqa: E402
+from scratchlm.text import CharVocab, WordPiece  # noqa: E402
 from scratchlm.train import MaskedLM  # noqa: E402
 
 SMALL = train_step.Size(vocab=11, length=6, width=12, heads=3, layers=2, batch=2)
@@ -306,14 +306,14 @@ def test_labels_are_chosen_evenly_and_by_seed(small_news):
 
 def test_naive_bayes_counts_words(small_news):
     pairs = list(small_news)
-    words = transfer.frequent_words((text for text, _ in pairs), 30)
+    words = WordPiece.of_words((text for text, _ in pairs), most=30)
     assert transfer.naive_bayes(words, pairs[:40], pairs[40:]) == 1.0
     shuffled = [(text, (label + 1) % 5) for text, label in pairs[:40]]  # each kind misnamed
     assert transfer.naive_bayes(words, shuffled, pairs[40:]) == 0.0
 
 
 def test_reading_starts_from_uniform_guesses_and_fine_tuning_from_what_was_read(small_news):
-    words = transfer.frequent_words(small_news.texts, 30)
+    words = WordPiece.of_words(small_news.texts, most=30)
     task = MaskedLM(list(small_news.texts), list(small_news.texts), words)
     blank = transfer.new_reader(words)
     # ln V; 64 products of weights of 0.06 and numbers of 0.5 make logits that spread by 0.24

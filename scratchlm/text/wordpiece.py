@@ -11,7 +11,7 @@ import re
 import reprlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -256,11 +256,29 @@ class WordPiece:
         """
         reader = cls({"[UNK]": 0}, **options)
         counts: Counter[str] = Counter()
-        for text in texts:
-            for word in reader.words(reader.normalize(text)):
-                counts.update([word[0], *(reader.prefix + c for c in word[1:])])
+        for word in reader._words_of(texts):
+            counts.update([word[0], *(reader.prefix + c for c in word[1:])])
         frequent = [piece for piece, count in counts.most_common() if count >= at_least]
         return cls({piece: i for i, piece in enumerate([*SPECIAL, *frequent])}, **options)
+
+    @classmethod
+    def of_words(
+        cls, texts: Iterable[str], *, most: int | None = None, **options: Any
+    ) -> WordPiece:
+        """The vocabulary of whole words in ``texts``: special tokens, then the frequent first.
+
+        Args:
+            texts: of the training part.
+            most: how many words at the most; rarer ones are unknown.
+            options: those of the class, such as ``lowercase``.
+        """
+        counts = Counter(cls({"[UNK]": 0}, **options)._words_of(texts))
+        words = [word for word, _ in counts.most_common(most)]
+        return cls({piece: i for i, piece in enumerate([*SPECIAL, *words])}, **options)
+
+    def _words_of(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            yield from self.words(self.normalize(text))
 
     @classmethod
     def from_vocab(cls, path: str | Path, **options: Any) -> WordPiece:

@@ -126,3 +126,10 @@ def test_a_vocabulary_of_characters():
     kept = WordPiece.of_characters(["Bob"], lowercase=False)
     assert read(kept, "Bob") == ["B", "##o", "##b"]
     assert read(kept, "bob") == ["[UNK]"]
+
+
+def test_a_vocabulary_of_whole_words():
+    words = WordPiece.of_words(["A book, a book", "a pen"], most=2)
+    assert sorted(words.vocabulary, key=words.vocabulary.get)[5:] == ["a", "book"]
+    assert read(words, "A Book, a pen") == ["a", "book", "[UNK]", "a", "[UNK]"]
+    assert {",", "pen"} < set(WordPiece.of_words(["A book, a pen"]).vocabulary)

@@ -418,14 +418,14 @@ assert report
 # %%
 lengths = np.logspace(-1, -12, 23)
 methods = ("central", "forward")
-steps, curves = error_by_step(answer_loss, *some, method=methods, wrt=[0], steps=lengths)
-by_method = {f"{name} differences": curve for name, curve in zip(methods, curves, strict=True)}
+steps, errors = error_by_step(answer_loss, *some, method=methods, wrt=[0], steps=lengths)
+by_method = {f"{name} differences": row for name, row in zip(methods, errors, strict=True)}
 ax = plot.gradcheck_curve(steps, by_method, title="loss of the answers: error against step")
 show(ax, alt=(
     "Two V-shaped curves of error against step, both axes logarithmic. Central differences have "
     "their lowest point, below 1e-8, near a step of 1e-5; forward differences stay above them."
 ))  # fmt: skip
-assert curves[0].min() < 1e-8
+assert errors[0].min() < 1e-8
 
 # %% [markdown]
 # ## 8. See it
